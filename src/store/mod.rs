@@ -1,0 +1,198 @@
+//! Artifacts by digest, records by key, pins. Owns what ARCHITECTURE §6 draws. Knows nothing of stages or runs' meaning.
+
+pub mod artifact;
+pub mod dir;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::digest::{Digest, Key};
+use crate::event::{KeyParts, Metrics, Outputs, Values};
+use crate::names::RunId;
+
+/// What a key produced. Written last: no record, no success.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// 1.
+    pub format: u32,
+    /// The key.
+    pub key: Key,
+    /// What the key is the digest of.
+    pub parts: KeyParts,
+    /// Artifacts by output name.
+    pub outputs: Outputs,
+    /// Flat numbers.
+    pub metrics: Metrics,
+    /// Flat scalars.
+    pub values: Values,
+    /// Wall time of the user's program, seconds.
+    pub seconds: f64,
+    /// Bytes, 0 where unknown.
+    pub peak_memory: u64,
+    /// The run that made it.
+    pub made_by: RunId,
+    /// Unix milliseconds.
+    pub made_at: u64,
+}
+
+/// What a look-up by key found.
+#[expect(missing_docs, reason = "the doc of a variant names its fields")]
+#[derive(Debug, Clone, PartialEq)]
+pub enum Lookup {
+    /// A record whose artifacts are all there (existence and size, not content).
+    Hit(Box<Record>),
+    /// No record.
+    Miss,
+    /// A record, but these objects are missing or changed.
+    Broken { missing: Vec<Digest> },
+}
+
+/// One entry of an artifact's manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Below the artifact, `/`-separated; empty for an artifact that is one file.
+    pub path: String,
+    /// What it is.
+    pub kind: EntryKind,
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EntryKind {
+    /// A regular file.
+    File {
+        /// Of its bytes.
+        digest: Digest,
+        /// Bytes.
+        size: u64,
+        /// Executable by its owner.
+        exec: bool,
+    },
+    /// A folder (kept also when empty).
+    Folder,
+    /// A symbolic link that stays inside the artifact.
+    Link {
+        /// As written.
+        target: String,
+    },
+}
+
+/// Where a placed file came from, to see later whether somebody wrote into it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// The blob.
+    pub digest: Digest,
+    /// The file in the work folder.
+    pub path: PathBuf,
+}
+
+/// Why a path cannot become an artifact; the user's mishap.
+#[expect(missing_docs, reason = "the doc of a variant names its fields")]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Nothing is there.
+    #[error("nothing is there")]
+    Missing,
+    /// A FIFO, device or socket, or a link that leaves the artifact; path below the artifact.
+    #[error("`{path}` {why}")]
+    Kind { path: String, why: String },
+}
+
+/// The store does not work.
+#[expect(missing_docs, reason = "the doc of a variant names its fields")]
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// An object is missing or damaged.
+    #[error("`{digest}` is {what} in the store at `{place}`")]
+    Damaged { digest: Digest, what: &'static str, place: String },
+    /// Disk full, permission denied, …; the error names the path.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+/// A store. `dir` now, `s3` later; the conformance suite in `tests/` holds for every one.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Looks a key up. Younger than `max_age` only, when given (then an older one is a `Miss`).
+    async fn look_up(&self, key: &Key) -> Result<Lookup, StoreError>;
+
+    /// Writes a record; the first one per key wins unless `replace`. Returns the one that holds now.
+    async fn put_record(&self, record: Record, replace: bool) -> Result<Record, StoreError>;
+
+    /// Moves the file or folder at `path` into the store. `path` is gone afterwards; a crash midway leaves
+    /// some of it moved and no artifact, and a second call with what is left is an error of the attempt, never a half artifact.
+    async fn take_in(&self, path: &Path) -> Result<Result<Digest, Refused>, StoreError>;
+
+    /// Makes what was taken in since the last call durable (one `syncfs` on `dir`).
+    async fn sync(&self) -> Result<(), StoreError>;
+
+    /// Places an artifact at `target` (which must not exist; its parents do): reflinks, else read-only hard links, else copies. With
+    /// `own`, always reflinks or copies, writable. Returns what was hard-linked.
+    async fn place(
+        &self,
+        artifact: &Digest,
+        target: &Path,
+        own: bool,
+    ) -> Result<Vec<Placed>, StoreError>;
+
+    /// Of what was hard-linked, the blobs that were written into; those are moved to quarantine.
+    async fn changed(&self, placed: &[Placed]) -> Result<Vec<Placed>, StoreError>;
+
+    /// The manifest of an artifact, sorted by path.
+    async fn entries(&self, artifact: &Digest) -> Result<Vec<Entry>, StoreError>;
+
+    /// Says that these artifacts are needed as long as the run is kept. Replaces the run's earlier pin.
+    async fn pin(&self, run: RunId, artifacts: &[Digest]) -> Result<(), StoreError>;
+
+    /// Removes the pin of a run.
+    async fn unpin(&self, run: RunId) -> Result<(), StoreError>;
+
+    /// Waits until nobody else computes this key, or `Err(holder)` at once when somebody does.
+    async fn claim(&self, key: &Key, holder: &str) -> Result<Result<Claim, String>, StoreError>;
+
+    /// Removes what no pin and no record younger than `keep_records` needs, and is older than `grace`.
+    async fn collect_garbage(
+        &self,
+        keep_records: Duration,
+        grace: Duration,
+        dry_run: bool,
+    ) -> Result<Swept, StoreError>;
+
+    /// Reads everything and compares it with its digest.
+    async fn check(
+        &self,
+        progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<CheckReport, StoreError>;
+}
+
+/// The right to compute a key; given back when dropped.
+pub struct Claim {
+    /// Whatever the store holds it with.
+    pub hold: Box<dyn Send + Sync>,
+}
+
+/// What gc removed (or would).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Objects removed.
+    pub removed: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Objects kept.
+    pub kept: u64,
+}
+
+/// What `check` found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CheckReport {
+    /// Objects read.
+    pub objects: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// What is wrong, a line each, with path and mend.
+    pub broken: Vec<String>,
+}
