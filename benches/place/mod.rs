@@ -1,0 +1,157 @@
+//! What the table measures with: a fresh folder with a home of its own, timed commands, medians.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// A folder with a pipeline and a flowrun home that nothing else uses.
+pub(crate) struct Bench {
+    pub(crate) folder: TempDir,
+    home: TempDir,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        // Beside the build, not in a memory file system: the disk is part of what is measured.
+        let base = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        Self {
+            folder: tempfile::tempdir_in(base).expect("the target folder can be written"),
+            home: tempfile::tempdir_in(base).expect("the target folder can be written"),
+        }
+    }
+
+    /// The pipeline lies in a git repo of its own, as it would at a user's.
+    pub(crate) fn write_pipeline(&self, text: &str) {
+        let root = self.folder.path();
+        std::fs::write(root.join("pipeline.yaml"), text).expect("the folder can be written");
+        for arguments in [
+            &["init", "-q"][..],
+            &["add", "pipeline.yaml"],
+            &["-c", "user.name=bench", "-c", "user.email=bench@localhost", "commit", "-qm", "bench"],
+        ] {
+            assert!(Command::new("git").current_dir(root).args(arguments).status().is_ok_and(|status| status.success()));
+        }
+        std::fs::write(root.join(".git/info/exclude"), "*\n").expect("the folder can be written");
+    }
+
+    pub(crate) fn flowrun(&self) -> Command {
+        let mut command = Command::new(flowrun());
+        command.current_dir(self.folder.path()).env("FLOWRUN_HOME", self.home.path());
+        command
+    }
+
+    /// Waits until a process of this home's jobs has this name.
+    pub(crate) fn await_job(&self, name: &str) {
+        let mark = format!("FLOWRUN_RUN_ID=");
+        loop {
+            for process in processes() {
+                let is_named = std::fs::read_to_string(process.join("comm")).is_ok_and(|text| text.trim() == name);
+                let is_job = std::fs::read(process.join("environ"))
+                    .is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(&mark));
+                if is_named && is_job {
+                    return;
+                }
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Resident memory of the largest monitor that runs now, KiB.
+    pub(crate) fn monitor_memory(&self) -> u64 {
+        processes()
+            .filter(|process| {
+                std::fs::read(process.join("cmdline")).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains("__monitor"))
+            })
+            .filter_map(|process| field(&std::fs::read_to_string(process.join("status")).ok()?, "VmRSS:"))
+            .max()
+            .unwrap_or(0)
+    }
+
+    pub(crate) fn cancel(&self) {
+        run_quietly(self.flowrun().args(["cancel", "latest", "--kill"]));
+    }
+}
+
+pub(crate) fn flowrun() -> &'static str {
+    env!("CARGO_BIN_EXE_flowrun")
+}
+
+pub(crate) fn have(program: &str) -> bool {
+    Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+/// Runs a command to its good end; the time it took.
+pub(crate) fn run_quietly(command: &mut Command) -> Duration {
+    let start = Instant::now();
+    let output = command.stdin(Stdio::null()).output().expect("the program starts");
+    let time = start.elapsed();
+    let code = output.status.code().unwrap_or(-1);
+    assert!(code == 0 || code == 130, "{command:?} failed:\n{}", String::from_utf8_lossy(&output.stderr));
+    time
+}
+
+/// The most memory a command has resident, KiB, as the kernel counts it.
+pub(crate) fn peak_memory_of(command: &mut Command) -> u64 {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the program starts");
+    let mut out = child.stdout.take().expect("it was piped");
+    std::thread::spawn(move || {
+        let mut sink = Vec::new();
+        let _ = out.read_to_end(&mut sink);
+    });
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    while child.try_wait().expect("it is ours").is_none() {
+        peak = peak.max(std::fs::read_to_string(&status).ok().and_then(|text| field(&text, "VmHWM:")).unwrap_or(0));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    peak
+}
+
+pub(crate) fn median(times: &[Duration]) -> Duration {
+    let mut times = times.to_vec();
+    times.sort();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+/// Bytes that neither compress nor repeat.
+pub(crate) fn write_noise(path: &Path, size: u64) {
+    let mut file = std::fs::File::create(path).expect("the folder can be written");
+    let mut noise = blake3::Hasher::new_derive_key("noise").finalize_xof();
+    let mut block = vec![0; 1 << 20];
+    for _ in 0..size >> 20 {
+        noise.fill(&mut block);
+        file.write_all(&block).expect("there is room");
+    }
+    file.sync_all().expect("there is room");
+}
+
+/// Reads until a line holds `word`; the rest is read away in the background, so that the program never waits for us.
+pub(crate) fn await_line(stream: impl Read + Send + 'static, word: &str) {
+    let mut lines = BufReader::new(stream).lines();
+    let mut seen = String::new();
+    for line in lines.by_ref() {
+        let line = line.expect("the program writes text");
+        if line.contains(word) {
+            std::thread::spawn(move || lines.for_each(drop));
+            return;
+        }
+        seen.push_str(&line);
+        seen.push('\n');
+    }
+    panic!("no line with `{word}`:\n{seen}");
+}
+
+fn processes() -> impl Iterator<Item = std::path::PathBuf> {
+    std::fs::read_dir("/proc")
+        .expect("this is Linux")
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_name().to_string_lossy().bytes().all(|byte| byte.is_ascii_digit()))
+        .map(|entry| entry.path())
+}
+
+fn field(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name))?.trim().trim_end_matches(" kB").parse().ok()
+}
