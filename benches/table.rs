@@ -12,10 +12,14 @@ use std::time::{Duration, Instant};
 use place::{Bench, flowrun, have, median, peak_memory_of, run_quietly};
 
 fn main() {
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let wanted: Vec<String> =
+        std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let rounds = std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(5);
     let mut table = Table { wanted, rounds };
-    println!("{:<44} {:>12} {:>12} {:>12} {:>12}  bar", "what (median)", "flowrun", "ninja", "make", "snakemake");
+    println!(
+        "{:<44} {:>12} {:>12} {:>12} {:>12}  bar",
+        "what (median)", "flowrun", "ninja", "make", "snakemake"
+    );
     table.shapes();
     table.start_up();
     table.plan();
@@ -45,7 +49,8 @@ impl Table {
     fn shapes(&mut self) {
         for shape in [Shape::Chain, Shape::Fan] {
             for count in [10, 100, 1000] {
-                let name = format!("{} of {count}", if shape == Shape::Chain { "chain" } else { "fan" });
+                let name =
+                    format!("{} of {count}", if shape == Shape::Chain { "chain" } else { "fan" });
                 if self.wants(&name) {
                     self.shape(&name, shape, count);
                 }
@@ -77,8 +82,16 @@ impl Table {
                 }
             }
         }
-        print_row(&format!("{name}, cold"), &cold, if name == "chain of 1000" { "≤ 3× ninja" } else { "" });
-        print_row(&format!("{name}, unchanged"), &warm, if count == 1000 { "≤ 100 ms" } else { "" });
+        print_row(
+            &format!("{name}, cold"),
+            &cold,
+            if name == "chain of 1000" { "≤ 3× ninja" } else { "" },
+        );
+        print_row(
+            &format!("{name}, unchanged"),
+            &warm,
+            if count == 1000 { "≤ 100 ms" } else { "" },
+        );
         println!("{:<44} {:>9} KiB", format!("{name}, unchanged: peak memory"), memory);
     }
 
@@ -89,9 +102,21 @@ impl Table {
         let mut times = vec![Vec::new(); 4];
         for _ in 0..self.rounds * 8 {
             for (column, mut command) in [
-                (0, { let mut c = Command::new(flowrun()); c.arg("--version"); c }),
-                (1, { let mut c = Command::new("ninja"); c.arg("--version"); c }),
-                (2, { let mut c = Command::new("make"); c.arg("--version"); c }),
+                (0, {
+                    let mut c = Command::new(flowrun());
+                    c.arg("--version");
+                    c
+                }),
+                (1, {
+                    let mut c = Command::new("ninja");
+                    c.arg("--version");
+                    c
+                }),
+                (2, {
+                    let mut c = Command::new("make");
+                    c.arg("--version");
+                    c
+                }),
             ] {
                 if column == 0 || have(command.get_program().to_str().unwrap_or_default()) {
                     times[column].push(run_quietly(&mut command));
@@ -114,7 +139,12 @@ impl Table {
         };
         let times: Vec<Duration> = (0..self.rounds).map(|_| run_quietly(&mut command())).collect();
         print_row("plan of 10,000 stages", &[times, vec![], vec![], vec![]], "≤ 1 s");
-        println!("{:<44} {:>9} KiB {:>40}", "plan of 10,000 stages: peak memory", peak_memory_of(&mut command()), "≤ 150 MiB");
+        println!(
+            "{:<44} {:>9} KiB {:>40}",
+            "plan of 10,000 stages: peak memory",
+            peak_memory_of(&mut command()),
+            "≤ 150 MiB"
+        );
     }
 
     /// The pure machine with scripted answers: no disk, no processes.
@@ -147,7 +177,9 @@ impl Table {
             place::write_noise(&source, size);
             let start = Instant::now();
             let mut hasher = blake3::Hasher::new();
-            hasher.update_reader(std::fs::File::open(&source).expect("the file is there")).expect("it can be read");
+            hasher
+                .update_reader(std::fs::File::open(&source).expect("the file is there"))
+                .expect("it can be read");
             std::hint::black_box(hasher.finalize());
             pass.push(start.elapsed());
             let start = Instant::now();
@@ -169,7 +201,10 @@ impl Table {
         let ratio = median(&total).as_secs_f64() / median(&pass).as_secs_f64();
         println!(
             "{:<44} {:>9.0} ms   one BLAKE3 pass {:.0} ms, one copy {:.0} ms: {ratio:.2}× one pass (bar ≤ 1.3×)",
-            "1 GiB through three stages", ms(&total), ms(&pass), ms(&copy)
+            "1 GiB through three stages",
+            ms(&total),
+            ms(&pass),
+            ms(&copy)
         );
     }
 
@@ -182,14 +217,28 @@ impl Table {
         let mut monitor = 0;
         for _ in 0..self.rounds {
             let bench = Bench::new();
-            bench.write_pipeline("version: \"2\"\nname: long\nstages:\n  wait:\n    run: sleep 30\n    files: []\n");
-            let mut first = bench.flowrun().arg("apply").stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("flowrun starts");
+            bench.write_pipeline(
+                "version: \"2\"\nname: long\nstages:\n  wait:\n    run: sleep 30\n    files: []\n",
+            );
+            let mut first = bench
+                .flowrun()
+                .arg("apply")
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("flowrun starts");
             bench.await_job("sleep");
             first.kill().expect("it runs");
             first.wait().expect("it is ours");
             monitor = monitor.max(bench.monitor_memory());
             let start = Instant::now();
-            let mut second = bench.flowrun().arg("resume").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("flowrun starts");
+            let mut second = bench
+                .flowrun()
+                .arg("resume")
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("flowrun starts");
             place::await_line(second.stderr.take().expect("it was piped"), "adopted");
             times.push(start.elapsed());
             bench.cancel();
@@ -282,7 +331,9 @@ impl Tool {
                 let all: Vec<String> = (0..count).map(|number| format!("\"o{number}\"")).collect();
                 text.push_str(&format!("rule all:\n    input: {}\n", all.join(", ")));
                 for number in 0..count {
-                    let input = before(number).map(|from| format!("    input: \"o{from}\"\n")).unwrap_or_default();
+                    let input = before(number)
+                        .map(|from| format!("    input: \"o{from}\"\n"))
+                        .unwrap_or_default();
                     text.push_str(&format!("rule s{number}:\n{input}    output: \"o{number}\"\n    shell: \"echo {number} > o{number}\"\n"));
                 }
                 "Snakefile"
@@ -299,10 +350,18 @@ fn ms(times: &[Duration]) -> f64 {
 fn print_row(name: &str, columns: &[Vec<Duration>], bar: &str) {
     let cells: Vec<String> = columns
         .iter()
-        .map(|times| if times.is_empty() { format!("{:>12}", "–") } else { format!("{:>9.1} ms", ms(times)) })
+        .map(|times| {
+            if times.is_empty() {
+                format!("{:>12}", "–")
+            } else {
+                format!("{:>9.1} ms", ms(times))
+            }
+        })
         .collect();
     let against = match (columns.first(), columns.get(1)) {
-        (Some(ours), Some(ninja)) if !ours.is_empty() && !ninja.is_empty() => format!("{:.1}× ninja", ms(ours) / ms(ninja)),
+        (Some(ours), Some(ninja)) if !ours.is_empty() && !ninja.is_empty() => {
+            format!("{:.1}× ninja", ms(ours) / ms(ninja))
+        }
         _ => String::new(),
     };
     println!("{name:<44} {}  {against} {bar}", cells.join(" "));

@@ -156,7 +156,8 @@ fn heavy_crates_have_one_home() {
                 !text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':')
             });
             if named && !homes.iter().any(|home| file.starts_with(home)) {
-                wrong.push(format!("{file} names `{name}`, which lives in {}", homes.join(" and ")));
+                wrong
+                    .push(format!("{file} names `{name}`, which lives in {}", homes.join(" and ")));
             }
         }
     }
@@ -194,7 +195,9 @@ fn serde_attributes_that_lose_places_are_not_used() {
     let wrong: Vec<String> = sources()
         .into_iter()
         .filter(|(_, text)| {
-            ["serde(flatten", "serde(untagged", "serde(tag"].iter().any(|word| code(text).contains(word))
+            ["serde(flatten", "serde(untagged", "serde(tag"]
+                .iter()
+                .any(|word| code(text).contains(word))
         })
         .map(|(file, _)| file)
         .collect();
@@ -206,7 +209,9 @@ fn the_environment_is_read_in_one_place() {
     let wrong: Vec<String> = sources()
         .into_iter()
         .filter(|(file, text)| {
-            file != "src/cli/settings.rs" && file != "src/main.rs" && code(text).contains("env::var")
+            file != "src/cli/settings.rs"
+                && file != "src/main.rs"
+                && code(text).contains("env::var")
         })
         .map(|(file, _)| file)
         .collect();
@@ -215,9 +220,15 @@ fn the_environment_is_read_in_one_place() {
 
 #[test]
 fn the_map_names_every_module_and_stays_short() {
-    let map = fs_err::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/architecture.md")).unwrap();
+    let map = fs_err::read_to_string(
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/architecture.md"),
+    )
+    .unwrap();
     assert!(map.lines().count() <= 300, "docs/architecture.md is a map, not a book");
     for (module, ..) in LAYERS {
-        assert!(map.contains(&format!("`{module}`")), "docs/architecture.md does not name `{module}`");
+        assert!(
+            map.contains(&format!("`{module}`")),
+            "docs/architecture.md does not name `{module}`"
+        );
     }
 }

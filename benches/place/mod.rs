@@ -30,9 +30,23 @@ impl Bench {
         for arguments in [
             &["init", "-q"][..],
             &["add", "pipeline.yaml"],
-            &["-c", "user.name=bench", "-c", "user.email=bench@localhost", "commit", "-qm", "bench"],
+            &[
+                "-c",
+                "user.name=bench",
+                "-c",
+                "user.email=bench@localhost",
+                "commit",
+                "-qm",
+                "bench",
+            ],
         ] {
-            assert!(Command::new("git").current_dir(root).args(arguments).status().is_ok_and(|status| status.success()));
+            assert!(
+                Command::new("git")
+                    .current_dir(root)
+                    .args(arguments)
+                    .status()
+                    .is_ok_and(|status| status.success())
+            );
         }
         std::fs::write(root.join(".git/info/exclude"), "*\n").expect("the folder can be written");
     }
@@ -48,7 +62,8 @@ impl Bench {
         let mark = format!("FLOWRUN_RUN_ID=");
         loop {
             for process in processes() {
-                let is_named = std::fs::read_to_string(process.join("comm")).is_ok_and(|text| text.trim() == name);
+                let is_named = std::fs::read_to_string(process.join("comm"))
+                    .is_ok_and(|text| text.trim() == name);
                 let is_job = std::fs::read(process.join("environ"))
                     .is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(&mark));
                 if is_named && is_job {
@@ -63,9 +78,12 @@ impl Bench {
     pub(crate) fn monitor_memory(&self) -> u64 {
         processes()
             .filter(|process| {
-                std::fs::read(process.join("cmdline")).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains("__monitor"))
+                std::fs::read(process.join("cmdline"))
+                    .is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains("__monitor"))
             })
-            .filter_map(|process| field(&std::fs::read_to_string(process.join("status")).ok()?, "VmRSS:"))
+            .filter_map(|process| {
+                field(&std::fs::read_to_string(process.join("status")).ok()?, "VmRSS:")
+            })
             .max()
             .unwrap_or(0)
     }
@@ -80,7 +98,12 @@ pub(crate) fn flowrun() -> &'static str {
 }
 
 pub(crate) fn have(program: &str) -> bool {
-    Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    Command::new(program)
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
 }
 
 /// Runs a command to its good end; the time it took.
@@ -89,13 +112,22 @@ pub(crate) fn run_quietly(command: &mut Command) -> Duration {
     let output = command.stdin(Stdio::null()).output().expect("the program starts");
     let time = start.elapsed();
     let code = output.status.code().unwrap_or(-1);
-    assert!(code == 0 || code == 130, "{command:?} failed:\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        code == 0 || code == 130,
+        "{command:?} failed:\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     time
 }
 
 /// The most memory a command has resident, KiB, as the kernel counts it.
 pub(crate) fn peak_memory_of(command: &mut Command) -> u64 {
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the program starts");
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program starts");
     let mut out = child.stdout.take().expect("it was piped");
     std::thread::spawn(move || {
         let mut sink = Vec::new();
@@ -104,7 +136,12 @@ pub(crate) fn peak_memory_of(command: &mut Command) -> u64 {
     let status = format!("/proc/{}/status", child.id());
     let mut peak = 0;
     while child.try_wait().expect("it is ours").is_none() {
-        peak = peak.max(std::fs::read_to_string(&status).ok().and_then(|text| field(&text, "VmHWM:")).unwrap_or(0));
+        peak = peak.max(
+            std::fs::read_to_string(&status)
+                .ok()
+                .and_then(|text| field(&text, "VmHWM:"))
+                .unwrap_or(0),
+        );
         std::thread::sleep(Duration::from_millis(1));
     }
     peak
@@ -148,10 +185,17 @@ fn processes() -> impl Iterator<Item = std::path::PathBuf> {
     std::fs::read_dir("/proc")
         .expect("this is Linux")
         .filter_map(Result::ok)
-        .filter(|entry| entry.file_name().to_string_lossy().bytes().all(|byte| byte.is_ascii_digit()))
+        .filter(|entry| {
+            entry.file_name().to_string_lossy().bytes().all(|byte| byte.is_ascii_digit())
+        })
         .map(|entry| entry.path())
 }
 
 fn field(text: &str, name: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix(name))?.trim().trim_end_matches(" kB").parse().ok()
+    text.lines()
+        .find_map(|line| line.strip_prefix(name))?
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .ok()
 }

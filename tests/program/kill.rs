@@ -2,13 +2,11 @@
 //!
 //! `FLOWRUN_KILLS` says how many instants (12 unless told otherwise), `FLOWRUN_SEED` which ones.
 
-mod command;
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use command::Place;
+use crate::place::Place;
 
 const STAGES: usize = 30;
 const LINES: usize = 20;
@@ -20,8 +18,10 @@ fn pipeline(ledger: &Path) -> String {
         ledger.display()
     );
     for number in 0..STAGES {
-        let sources: Vec<usize> = [number.checked_sub(3), number.checked_sub(7)].into_iter().flatten().collect();
-        let inputs: Vec<String> = sources.iter().map(|from| format!("from_{from}: s{from}.data")).collect();
+        let sources: Vec<usize> =
+            [number.checked_sub(3), number.checked_sub(7)].into_iter().flatten().collect();
+        let inputs: Vec<String> =
+            sources.iter().map(|from| format!("from_{from}: s{from}.data")).collect();
         text.push_str(&format!("  s{number}:\n    inputs: {{{}}}\n", inputs.join(", ")));
         text.push_str(
             "    run: |\n      echo \"start $FLOWRUN_STAGE $FLOWRUN_ATTEMPT\" >> \"$LEDGER\"\n      \
@@ -98,7 +98,12 @@ impl World {
             assert_eq!(lines, wanted, "the log of {stage}");
             let target = self.place.outside(&format!("got-{stage}"));
             self.place
-                .run(&["store", "get", task["outputs"]["data"].as_str().unwrap(), target.to_str().unwrap()])
+                .run(&[
+                    "store",
+                    "get",
+                    task["outputs"]["data"].as_str().unwrap(),
+                    target.to_str().unwrap(),
+                ])
                 .success();
             let data = fs_err::read_to_string(&target).unwrap();
             assert_eq!(data.len(), 100_000 + stage.len() + 1, "the output of {stage}");
@@ -142,7 +147,12 @@ fn flowrun_killed_at_random_instants_loses_nothing() {
         let end = world.place.run(&["resume", "--jobs", "4"]);
         // A run that had ended before the kill, or never began, has nothing to resume.
         if end.code != 0 {
-            assert!(end.stderr.contains("no run to resume"), "round {round}:\n{}{}", end.stdout, end.stderr);
+            assert!(
+                end.stderr.contains("no run to resume"),
+                "round {round}:\n{}{}",
+                end.stdout,
+                end.stderr
+            );
             world.place.run(&["apply", "--jobs", "4"]).success();
         }
         adopted += end.stderr.matches("adopted").count();
@@ -164,7 +174,8 @@ fn the_monitor_killed_at_random_instants_costs_only_what_ran() {
         let mut flowrun = world.place.spawn(&["apply", "--jobs", "4"]);
         std::thread::sleep(Duration::from_millis(numbers.below(length.as_millis() as u64)));
         let done_before: Vec<String> = match world.place.run(&["status", "latest", "-o", "json"]) {
-            output if output.code == 0 => serde_json::from_str::<serde_json::Value>(&output.stdout).unwrap()["tasks"]
+            output if output.code == 0 => serde_json::from_str::<serde_json::Value>(&output.stdout)
+                .unwrap()["tasks"]
                 .as_array()
                 .unwrap()
                 .iter()
@@ -179,7 +190,10 @@ fn the_monitor_killed_at_random_instants_costs_only_what_ran() {
         assert_eq!(output.code, 0, "round {round}:\n{}{}", output.stdout, output.stderr);
         let after = world.ledger();
         for stage in &done_before {
-            assert_eq!(after[stage].0, starts_before[stage].0, "round {round}: {stage} was done and ran again");
+            assert_eq!(
+                after[stage].0, starts_before[stage].0,
+                "round {round}: {stage} was done and ran again"
+            );
         }
         lost += output.stderr.matches("lost").count();
         world.assert_whole();

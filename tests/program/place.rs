@@ -1,0 +1,348 @@
+//! A place to run flowrun in: a folder with a pipeline and a home of its own, gone afterwards.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// No event of these tests takes longer than this on the slowest machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A folder, a flowrun home and room outside both.
+pub(crate) struct Place {
+    root: tempfile::TempDir,
+    disk: Option<PathBuf>,
+}
+
+/// What a command left.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Output {
+    /// Panics with everything that was said unless the exit code is 0.
+    pub(crate) fn success(self) -> Self {
+        assert_eq!(self.code, 0, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+}
+
+/// A flowrun that runs in the background.
+pub(crate) struct Running(Child);
+
+impl Running {
+    /// Waits for its end.
+    pub(crate) fn finish(self) -> Output {
+        read(self.0.wait_with_output().unwrap())
+    }
+
+    /// Ctrl-C.
+    pub(crate) fn interrupt(&self) {
+        signal("-INT", &self.0.id().to_string());
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.0.kill().unwrap();
+    }
+}
+
+impl Place {
+    /// A plain folder.
+    pub(crate) fn new() -> Self {
+        let root = tempfile::Builder::new().prefix("flowrun-test-").tempdir().unwrap();
+        fs_err::create_dir(root.path().join("work")).unwrap();
+        Self { root, disk: None }
+    }
+
+    /// A git repo without commits.
+    pub(crate) fn repo() -> Self {
+        let place = Self::new();
+        place.git(&["init", "-q", "-b", "main"]);
+        place
+    }
+
+    /// A git repo whose home lies on a tmpfs of this size; none without the right to mount one.
+    pub(crate) fn on_small_disk(bytes: u64) -> Option<Self> {
+        let mut place = Self::repo();
+        let disk = place.root.path().join("disk");
+        fs_err::create_dir(&disk).unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"])
+            .arg(&disk)
+            .status()
+            .is_ok_and(|status| status.success());
+        place.disk = mounted.then_some(disk);
+        mounted.then_some(place)
+    }
+
+    pub(crate) fn grow_disk(&self, bytes: u64) {
+        let disk = self.disk.as_ref().unwrap();
+        let status =
+            Command::new("mount").args(["-o", &format!("remount,size={bytes}")]).arg(disk).status();
+        assert!(status.unwrap().success());
+    }
+
+    /// The folder with the pipeline.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.root.path().join("work")
+    }
+
+    /// A path that flowrun knows nothing of.
+    pub(crate) fn outside(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    pub(crate) fn home(&self) -> PathBuf {
+        self.disk.clone().unwrap_or_else(|| self.root.path().join("home"))
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        self.write_bytes(name, text.as_bytes());
+    }
+
+    pub(crate) fn write_bytes(&self, name: &str, bytes: &[u8]) {
+        let path = self.folder().join(name);
+        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+        fs_err::write(path, bytes).unwrap();
+    }
+
+    pub(crate) fn git(&self, arguments: &[&str]) -> String {
+        git(&self.folder(), arguments)
+    }
+
+    pub(crate) fn commit(&self, message: &str) {
+        self.git(&["add", "-A"]);
+        self.git(&["commit", "-qm", message, "--allow-empty"]);
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_flowrun"));
+        command.args(arguments);
+        self.dress(&mut command);
+        command
+    }
+
+    fn dress(&self, command: &mut Command) {
+        for (name, _) in
+            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("FLOWRUN_"))
+        {
+            command.env_remove(name);
+        }
+        command
+            .current_dir(self.folder())
+            .env("FLOWRUN_HOME", self.home())
+            .env("FLOWRUN", env!("CARGO_BIN_EXE_flowrun"))
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null());
+    }
+
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        read(self.command(arguments).output().unwrap())
+    }
+
+    pub(crate) fn run_with(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
+        read(self.command(arguments).envs(variables.iter().copied()).output().unwrap())
+    }
+
+    /// A shell line in which `$FLOWRUN` is the program.
+    pub(crate) fn shell(&self, line: &str) -> Output {
+        let mut command = Command::new("sh");
+        command.args(["-c", line]);
+        self.dress(&mut command);
+        read(command.output().unwrap())
+    }
+
+    pub(crate) fn spawn(&self, arguments: &[&str]) -> Running {
+        Running(
+            self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap(),
+        )
+    }
+
+    /// Runs for so long, then `kill -9`. Whether there was anything left to kill.
+    pub(crate) fn kill_after(&self, arguments: &[&str], instant: Duration) -> bool {
+        let mut child =
+            self.command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(instant);
+        let runs = child.try_wait().unwrap().is_none();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        runs
+    }
+
+    /// `kill -9` to every monitor of this home.
+    pub(crate) fn kill_monitors(&self) {
+        let home = fs_err::canonicalize(self.home()).unwrap_or_else(|_| self.home());
+        for (pid, command) in processes() {
+            if command.contains("__monitor") && command.contains(home.to_str().unwrap()) {
+                signal("-KILL", &pid);
+            }
+        }
+    }
+
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.run(arguments).success().stdout).unwrap()
+    }
+
+    /// Runs of this home, newest first.
+    pub(crate) fn runs(&self) -> Vec<Value> {
+        self.json(&["runs", "-o", "json"])["runs"].as_array().unwrap().clone()
+    }
+
+    /// Tasks of the newest run.
+    pub(crate) fn tasks(&self) -> Vec<Value> {
+        self.json(&["status", "latest", "-o", "json"])["tasks"].as_array().unwrap().clone()
+    }
+
+    /// `train[trees=50] done` for every task of the newest run.
+    pub(crate) fn states(&self) -> Vec<String> {
+        let words = |task: &Value| {
+            format!("{} {}", task["task"].as_str().unwrap(), task["state"].as_str().unwrap())
+        };
+        self.tasks().iter().map(words).collect()
+    }
+
+    /// The text of an output (one file) of the newest run.
+    pub(crate) fn output(&self, task: &str, output: &str) -> String {
+        let tasks = self.tasks();
+        let task = tasks.iter().find(|row| row["task"] == task).unwrap();
+        let target = self.outside("output");
+        if target.exists() {
+            fs_err::remove_file(&target).unwrap();
+        }
+        self.run(&[
+            "store",
+            "get",
+            task["outputs"][output].as_str().unwrap(),
+            target.to_str().unwrap(),
+        ])
+        .success();
+        fs_err::read_to_string(target).unwrap()
+    }
+
+    /// A file in the folder of the newest attempt of a task of the newest run.
+    pub(crate) fn attempt_file(&self, task: &str, name: &str) -> PathBuf {
+        let run = self.runs()[0]["run"].as_str().unwrap().to_owned();
+        let number = 1 + self.tasks().iter().position(|row| row["task"] == task).unwrap();
+        let folders = fs_err::read_dir(self.home().join("runs").join(run)).unwrap();
+        let mut found: Vec<PathBuf> = folders
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| {
+                path.file_name().unwrap().to_str().unwrap().starts_with(&format!("{number}-"))
+            })
+            .collect();
+        found.sort();
+        found.pop().unwrap().join(name)
+    }
+
+    /// Every file below a part of the store.
+    pub(crate) fn store_files(&self, part: &str) -> Vec<PathBuf> {
+        walkdir::WalkDir::new(self.home().join("store").join(part))
+            .into_iter()
+            .map(|entry| entry.unwrap())
+            .filter(|entry| entry.file_type().is_file())
+            .map(walkdir::DirEntry::into_path)
+            .collect()
+    }
+
+    /// Waits until a task of the newest run runs.
+    pub(crate) fn await_running(&self, task: &str) {
+        let start = Instant::now();
+        loop {
+            let output = self.run(&["status", "latest", "-o", "json"]);
+            if output.code == 0 {
+                let status: Value = serde_json::from_str(&output.stdout).unwrap();
+                let runs = |row: &Value| row["task"] == task && row["state"] == "running";
+                if status["tasks"].as_array().unwrap().iter().any(runs) {
+                    return;
+                }
+            }
+            assert!(start.elapsed() < PATIENCE, "`{task}` never ran");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// No process with exactly this command is left.
+    pub(crate) fn assert_no_process(&self, command: &str) {
+        let left: Vec<_> =
+            processes().into_iter().filter(|(_, line)| line.trim() == command).collect();
+        assert!(left.is_empty(), "left behind: {left:?}");
+    }
+
+    /// Whether this file system shares blocks between copies, so that writing into an input harms nobody.
+    pub(crate) fn reflinks(&self) -> bool {
+        let from = self.outside("reflink-from");
+        fs_err::write(&from, "x").unwrap();
+        let to = self.outside("reflink-to");
+        Command::new("cp")
+            .arg("--reflink=always")
+            .arg(from)
+            .arg(to)
+            .stderr(Stdio::null())
+            .status()
+            .unwrap()
+            .success()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(disk) = &self.disk {
+            // Nothing can be done about a failure here, and the folder stays visible.
+            drop(Command::new("umount").arg("-l").arg(disk).status());
+        }
+    }
+}
+
+/// Runs git in a folder with an identity of its own.
+pub(crate) fn git(folder: &Path, arguments: &[&str]) -> String {
+    let output = Command::new("git")
+        .current_dir(folder)
+        .args([
+            "-c",
+            "user.name=test",
+            "-c",
+            "user.email=test@localhost",
+            "-c",
+            "protocol.file.allow=always",
+        ])
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "git {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+fn read(output: std::process::Output) -> Output {
+    use std::os::unix::process::ExitStatusExt as _;
+    Output {
+        code: output.status.code().unwrap_or_else(|| 1000 + output.status.signal().unwrap_or(0)),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+fn signal(name: &str, pid: &str) {
+    assert!(Command::new("kill").args([name, pid]).status().unwrap().success());
+}
+
+/// Every process of this machine: pid and command line.
+fn processes() -> Vec<(String, String)> {
+    fs_err::read_dir("/proc")
+        .unwrap()
+        .filter_map(Result::ok)
+        .filter_map(|entry| {
+            let pid = entry.file_name().into_string().ok()?;
+            pid.parse::<u32>().ok()?;
+            let line = fs_err::read(entry.path().join("cmdline")).ok()?;
+            Some((pid, String::from_utf8_lossy(&line).replace('\0', " ")))
+        })
+        .collect()
+}
