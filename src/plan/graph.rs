@@ -1,9 +1,19 @@
 //! Stages and matrices → tasks and edges, within a selection.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+
+use super::selection;
+pub use super::selection::UnknownStage;
+use super::stages::StageGraph;
 use crate::event::Selection;
 use crate::names::{AxisName, StageName, TaskId};
 use crate::scalar::Scalar;
 use crate::spec::Pipeline;
+use crate::spec::pipeline::Stage;
 
 /// A task's position in [`Graph::tasks`]; its number is this + 1.
 pub type TaskIndex = usize;
@@ -13,10 +23,11 @@ pub type TaskIndex = usize;
 pub struct Graph {
     /// Every task of the file, file order, copies in matrix order.
     pub tasks: Vec<PlannedTask>,
-    /// Task of `on_failure`, `on_exit`.
+    /// Task of `on_failure`.
     pub on_failure: Option<TaskIndex>,
     /// Task of `on_exit`.
     pub on_exit: Option<TaskIndex>,
+    by_stage: BTreeMap<StageName, Range<TaskIndex>>,
 }
 
 /// One task.
@@ -28,11 +39,12 @@ pub struct PlannedTask {
     pub label: String,
     /// Values of its matrix copy in axis order.
     pub matrix: Vec<(AxisName, Scalar)>,
-    /// Tasks it needs: all copies of every stage it needs.
-    pub needs: Vec<TaskIndex>,
-    /// Tasks that need it.
-    pub needed_by: Vec<TaskIndex>,
-    /// Longest remaining path, in tasks, this one included: larger starts first.
+    /// Tasks it needs: all copies of every stage it needs, save those that give nothing and are not selected.
+    /// Ascending; copies of one stage share it.
+    pub needs: Arc<[TaskIndex]>,
+    /// Tasks that need it, hooks excepted. Ascending; copies of one stage share it.
+    pub needed_by: Arc<[TaskIndex]>,
+    /// Longest remaining path within the run, in tasks, this one included: larger starts first.
     pub depth: u32,
     /// What the selection says.
     pub part: Part,
@@ -51,35 +63,136 @@ pub enum Part {
     Out,
 }
 
-/// A selection that names what is not there.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no stage `{name}`{}", .suggestion.as_ref().map(|s| format!("; did you mean `{s}`?")).unwrap_or_default())]
-pub struct UnknownStage {
-    /// What was asked for.
-    pub name: String,
-    /// The nearest stage.
-    pub suggestion: Option<StageName>,
-}
-
 impl Graph {
     /// The graph of a pipeline within a selection (whose stages exist).
     pub fn new(pipeline: &Pipeline, selection: &Selection) -> Self {
-        let _ = (pipeline, selection);
-        todo!()
+        let stages = StageGraph::of(pipeline);
+        let parts = selection::parts(pipeline, &stages, selection);
+        let depths = depths(&stages, &parts);
+        let copies: Vec<Vec<Vec<(AxisName, Scalar)>>> =
+            pipeline.stages.values().map(matrix_copies).collect();
+        let ranges = ranges(&copies);
+
+        let mut tasks = Vec::with_capacity(ranges.last().map_or(0, |range| range.end));
+        for ((position, stage), copies) in pipeline.stages.values().enumerate().zip(copies) {
+            let mut need_stages: Vec<usize> = stage
+                .needs
+                .iter()
+                .filter_map(|need| pipeline.stages.get_index_of(need))
+                .filter(|need| parts[position] == Part::Out || parts[*need] != Part::Out)
+                .collect();
+            need_stages.sort_unstable();
+            need_stages.dedup();
+            let mut user_stages: Vec<usize> = stages
+                .needed_by(position)
+                .filter(|user| !pipeline.stages[*user].outside_dag)
+                .filter(|user| parts[*user] == Part::Out || parts[position] != Part::Out)
+                .collect();
+            user_stages.sort_unstable();
+            user_stages.dedup();
+            let needs: Arc<[TaskIndex]> =
+                need_stages.iter().flat_map(|need| ranges[*need].clone()).collect();
+            let needed_by: Arc<[TaskIndex]> =
+                user_stages.iter().flat_map(|user| ranges[*user].clone()).collect();
+            for (copy, matrix) in (1..).zip(copies) {
+                tasks.push(PlannedTask {
+                    id: TaskId { stage: stage.name.clone(), copy },
+                    label: label(&stage.name, &matrix),
+                    matrix,
+                    needs: Arc::clone(&needs),
+                    needed_by: Arc::clone(&needed_by),
+                    depth: depths[position],
+                    part: parts[position],
+                });
+            }
+        }
+        let hook = |name: &Option<StageName>| {
+            let position = pipeline.stages.get_index_of(name.as_ref()?)?;
+            Some(ranges[position].start)
+        };
+        let (on_failure, on_exit) = (hook(&pipeline.on_failure), hook(&pipeline.on_exit));
+        Self::from_tasks(tasks, on_failure, on_exit)
     }
 
-    /// All copies of a stage.
-    pub fn copies(&self, stage: &StageName) -> impl Iterator<Item = TaskIndex> + '_ {
-        let stage = stage.clone();
-        self.tasks
-            .iter()
-            .enumerate()
-            .filter(move |(_, task)| task.id.stage == stage)
-            .map(|(index, _)| index)
+    /// A graph of ready-made tasks; copies of one stage stand together, in order.
+    pub fn from_tasks(
+        tasks: Vec<PlannedTask>,
+        on_failure: Option<TaskIndex>,
+        on_exit: Option<TaskIndex>,
+    ) -> Self {
+        let mut by_stage: BTreeMap<StageName, Range<TaskIndex>> = BTreeMap::new();
+        for (index, task) in tasks.iter().enumerate() {
+            by_stage
+                .entry(task.id.stage.clone())
+                .and_modify(|range| range.end = index + 1)
+                .or_insert(index..index + 1);
+        }
+        Self { tasks, on_failure, on_exit, by_stage }
+    }
+
+    /// All copies of a stage; none for a stage that is not there.
+    pub fn copies(&self, stage: &StageName) -> Range<TaskIndex> {
+        self.by_stage.get(stage).cloned().unwrap_or_default()
     }
 
     /// The task with this id.
     pub fn find(&self, id: &TaskId) -> Option<TaskIndex> {
-        self.tasks.iter().position(|task| &task.id == id)
+        let before = usize::try_from(id.copy.checked_sub(1)?).ok()?;
+        self.copies(&id.stage).nth(before)
     }
 }
+
+/// The longest remaining path of every stage, over what is in the run.
+fn depths(stages: &StageGraph, parts: &[Part]) -> Vec<u32> {
+    let mut depths = vec![1; parts.len()];
+    for position in stages.order().into_iter().rev() {
+        let below = stages
+            .needed_by(position)
+            .filter(|user| parts[*user] != Part::Out)
+            .map(|user| depths[user])
+            .max();
+        depths[position] = 1 + below.unwrap_or(0);
+    }
+    depths
+}
+
+fn ranges<T>(copies: &[Vec<T>]) -> Vec<Range<TaskIndex>> {
+    let mut end = 0;
+    copies
+        .iter()
+        .map(|copies| {
+            let start = end;
+            end += copies.len();
+            start..end
+        })
+        .collect()
+}
+
+/// Every combination of a stage's axes, the last axis varying fastest; without a matrix the one empty combination.
+fn matrix_copies(stage: &Stage) -> Vec<Vec<(AxisName, Scalar)>> {
+    let no_axes = IndexMap::new();
+    let axes = stage.batch().map_or(&no_axes, |batch| &batch.matrix);
+    axes.iter().fold(vec![Vec::new()], |rows, (axis, values)| {
+        rows.iter()
+            .flat_map(|row| {
+                values.iter().map(move |value| {
+                    let mut longer = row.clone();
+                    longer.push((axis.clone(), value.clone()));
+                    longer
+                })
+            })
+            .collect()
+    })
+}
+
+fn label(stage: &StageName, matrix: &[(AxisName, Scalar)]) -> String {
+    if matrix.is_empty() {
+        return stage.to_string();
+    }
+    let values: Vec<String> =
+        matrix.iter().map(|(axis, value)| format!("{axis}={value}")).collect();
+    format!("{stage}[{}]", values.join(","))
+}
+
+#[cfg(test)]
+mod tests;

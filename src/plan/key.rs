@@ -1,15 +1,19 @@
 //! What decides a task's result → [`KeyParts`].
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use super::files::{FileScans, Scan};
 use super::graph::PlannedTask;
+use super::scope::{Places, executed, expressions, literal, scope};
 use crate::digest::Digest;
-use crate::event::{KeyParts, Metrics, Outputs, Values};
-use crate::names::{ParamName, StageName};
+use crate::event::{InputPart, KEY_FORMAT, KeyParts, Metrics, Outputs, Values};
+use crate::names::{InputName, ParamName, StageName};
 use crate::scalar::Scalar;
 use crate::source::SourceFile;
-use crate::spec::Pipeline;
-use crate::spec::expression::EvalError;
+use crate::spec::expression::{EvalError, Expression};
+use crate::spec::pipeline::{Command, Input, Stage};
+use crate::spec::{Pipeline, Scope, Template};
 
 /// What is fixed for a run and decides keys.
 #[derive(Debug, Clone)]
@@ -17,15 +21,16 @@ pub struct KeyContext {
     /// Every parameter's value.
     pub params: BTreeMap<ParamName, Scalar>,
     /// Files of the snapshot, sorted by path from the repo's root.
-    pub files: std::sync::Arc<Vec<SourceFile>>,
+    pub files: Arc<Vec<SourceFile>>,
     /// The base below the root, empty for the root.
     pub base: String,
     /// The pipeline file's name in the base; no stage sees it.
     pub file_name: String,
     /// Per stage with `run`: digest of its environment's definition, and the platform text.
     pub environments: BTreeMap<StageName, (Digest, String)>,
-    /// `run.id run.commit run.ref run.dirty run.base` for expressions.
+    /// `run.id run.commit run.ref run.dirty run.base` for expressions; what is missing is the empty text.
     pub run: BTreeMap<String, Scalar>,
+    scans: FileScans,
 }
 
 /// What finished stages gave, as far as it is known: of a stage with `pick`, the winner's.
@@ -46,50 +51,6 @@ pub struct StageResult {
     pub values: Values,
 }
 
-impl KeyContext {
-    /// The files a stage sees (its globs below the base; without globs all below the base except the pipeline file
-    /// and `flowrun.toml`), sorted by path.
-    pub fn stage_files(&self, pipeline: &Pipeline, stage: &StageName) -> Vec<&SourceFile> {
-        let _ = (pipeline, stage);
-        todo!()
-    }
-
-    /// The key parts of a task whose needs are all in `resolved`. `${{ inputs.x }}` and `${{ outputs.x }}` stand in the key as
-    /// `$FLOWRUN_INPUT_X`-like placeholders, since absolute paths differ from run to run.
-    pub fn key_parts(
-        &self,
-        pipeline: &Pipeline,
-        task: &PlannedTask,
-        resolved: &ResolvedInputs,
-    ) -> Result<KeyParts, EvalError> {
-        let _ = (pipeline, task, resolved);
-        todo!()
-    }
-
-    /// Whether all of the stage's `when` hold.
-    pub fn when_holds(
-        &self,
-        pipeline: &Pipeline,
-        task: &PlannedTask,
-        resolved: &ResolvedInputs,
-    ) -> Result<bool, EvalError> {
-        let _ = (pipeline, task, resolved);
-        todo!()
-    }
-
-    /// The command and declared variables with real paths for `inputs.x` and `outputs.x`.
-    pub fn expand(
-        &self,
-        pipeline: &Pipeline,
-        task: &PlannedTask,
-        resolved: &ResolvedInputs,
-        paths: &Paths,
-    ) -> Result<Expanded, EvalError> {
-        let _ = (pipeline, task, resolved, paths);
-        todo!()
-    }
-}
-
 /// Absolute paths by input and output name.
 #[derive(Debug, Clone, Default)]
 pub struct Paths {
@@ -102,8 +63,196 @@ pub struct Paths {
 /// What is executed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expanded {
-    /// Program and arguments.
+    /// Program and arguments; empty for a stage without `run`.
     pub command: Vec<String>,
     /// Declared `env`.
     pub env: BTreeMap<String, String>,
 }
+
+impl KeyContext {
+    /// A context of these values (see the fields).
+    pub fn new(
+        params: BTreeMap<ParamName, Scalar>,
+        files: Arc<Vec<SourceFile>>,
+        base: String,
+        file_name: String,
+        environments: BTreeMap<StageName, (Digest, String)>,
+        run: BTreeMap<String, Scalar>,
+    ) -> Self {
+        Self { params, files, base, file_name, environments, run, scans: FileScans::default() }
+    }
+
+    /// The files a stage sees, sorted by path.
+    ///
+    /// Its globs are relative to the base; a plain folder means everything below it, `!` in front takes away. Without
+    /// globs all below the base. The pipeline file is never seen, `flowrun.toml` only when it is named as it is.
+    pub fn stage_files(&self, pipeline: &Pipeline, stage: &StageName) -> Vec<&SourceFile> {
+        let scan = self.scan(&pipeline.stages[stage]);
+        scan.seen.iter().map(|position| &self.files[*position]).collect()
+    }
+
+    /// The key parts of a task whose needs are all in `resolved`.
+    ///
+    /// Where `${{ inputs.x }}` and `${{ outputs.x }}` stand the key has marks, since absolute paths differ from run to run.
+    pub fn key_parts(
+        &self,
+        pipeline: &Pipeline,
+        task: &PlannedTask,
+        resolved: &ResolvedInputs,
+    ) -> Result<KeyParts, EvalError> {
+        let stage = &pipeline.stages[&task.id.stage];
+        let Expanded { command, env } = self.expanded(stage, task, resolved, Places::Marks)?;
+        let (environment, platform) = self
+            .environments
+            .get(&stage.name)
+            .cloned()
+            .unwrap_or_else(|| (Digest::of(b""), String::new()));
+        let batch = stage.batch();
+        Ok(KeyParts {
+            format: KEY_FORMAT,
+            command,
+            env,
+            environment,
+            platform,
+            files: self.scan(stage).digest,
+            inputs: input_parts(pipeline, stage, resolved)?,
+            params: stage
+                .params
+                .iter()
+                .filter_map(|name| Some((name.clone(), self.params.get(name)?.clone())))
+                .collect(),
+            matrix: task.matrix.iter().cloned().collect(),
+            outputs: batch
+                .into_iter()
+                .flat_map(|batch| &batch.outputs)
+                .map(|(name, path)| (name.clone(), path.clone()))
+                .collect(),
+            metrics: batch.and_then(|batch| batch.metrics.clone()),
+            values: batch.and_then(|batch| batch.values.clone()),
+            workdir: stage.workdir.clone(),
+            network: "default".to_owned(),
+            secrets: BTreeMap::new(),
+        })
+    }
+
+    /// Whether all of the stage's `when` hold.
+    pub fn when_holds(
+        &self,
+        pipeline: &Pipeline,
+        task: &PlannedTask,
+        resolved: &ResolvedInputs,
+    ) -> Result<bool, EvalError> {
+        self.all_hold(pipeline, task, resolved, &mut pipeline.stages[&task.id.stage].when.iter())
+    }
+
+    /// The command and declared variables with real paths for `inputs.x` and `outputs.x`.
+    pub fn expand(
+        &self,
+        pipeline: &Pipeline,
+        task: &PlannedTask,
+        resolved: &ResolvedInputs,
+        paths: &Paths,
+    ) -> Result<Expanded, EvalError> {
+        let stage = &pipeline.stages[&task.id.stage];
+        self.expanded(stage, task, resolved, Places::Real(paths))
+    }
+
+    /// Whether all of these expressions of the task's stage hold.
+    pub(super) fn all_hold(
+        &self,
+        pipeline: &Pipeline,
+        task: &PlannedTask,
+        resolved: &ResolvedInputs,
+        expressions: &mut dyn Iterator<Item = &Expression>,
+    ) -> Result<bool, EvalError> {
+        let mut expressions = expressions.peekable();
+        if expressions.peek().is_none() {
+            return Ok(true);
+        }
+        let stage = &pipeline.stages[&task.id.stage];
+        let scope = scope(self, stage, task, resolved, Places::Marks);
+        for expression in expressions {
+            if !expression.holds(&scope)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn scan(&self, stage: &Stage) -> Arc<Scan> {
+        self.scans.scan(&self.files, &self.base, &self.file_name, stage.files.as_deref())
+    }
+
+    fn expanded(
+        &self,
+        stage: &Stage,
+        task: &PlannedTask,
+        resolved: &ResolvedInputs,
+        places: Places<'_>,
+    ) -> Result<Expanded, EvalError> {
+        // Most stages name nothing, and then their scope need not be made.
+        let scope = if executed(stage).flat_map(expressions).next().is_some() {
+            scope(self, stage, task, resolved, places)
+        } else {
+            Scope::default()
+        };
+        let plain = |template: &Template| match literal(template) {
+            Some(text) => Ok(text),
+            None => template.expand(&scope),
+        };
+        let command = match &stage.run {
+            None => Vec::new(),
+            Some(Command::List(words)) => words.iter().map(plain).collect::<Result<_, _>>()?,
+            Some(Command::Shell(text)) => {
+                let text = match literal(text) {
+                    Some(text) => text,
+                    None => text.expand_for_shell(&scope)?,
+                };
+                vec!["sh".to_owned(), "-e".to_owned(), "-c".to_owned(), text]
+            }
+        };
+        let env = stage
+            .env
+            .iter()
+            .map(|(name, value)| Ok((name.clone(), plain(value)?)))
+            .collect::<Result<_, EvalError>>()?;
+        Ok(Expanded { command, env })
+    }
+}
+
+/// Inputs with their digests. A placed one reads `./data/iris.csv`, one in the inputs folder `iris.csv`: the name it keeps.
+fn input_parts(
+    pipeline: &Pipeline,
+    stage: &Stage,
+    resolved: &ResolvedInputs,
+) -> Result<BTreeMap<InputName, InputPart>, EvalError> {
+    let mut parts = BTreeMap::new();
+    for (name, input) in &stage.inputs {
+        let Input::Output { stage: from, output, path } = input else {
+            continue;
+        };
+        let digest = resolved.stages.get(from).and_then(|result| result.outputs.get(output));
+        let Some(digest) = digest else {
+            return Err(EvalError {
+                source_text: format!("inputs.{name}"),
+                why: format!("stage `{from}` gave no output `{output}`"),
+            });
+        };
+        let path = match path {
+            Some(placed) => format!("./{placed}"),
+            None => pipeline
+                .stages
+                .get(from)
+                .and_then(Stage::batch)
+                .and_then(|batch| batch.outputs.get(output))
+                .and_then(|made| made.trim_end_matches('/').rsplit('/').next())
+                .unwrap_or(output.as_str())
+                .to_owned(),
+        };
+        parts.insert(name.clone(), InputPart { digest: *digest, path });
+    }
+    Ok(parts)
+}
+
+#[cfg(test)]
+mod tests;

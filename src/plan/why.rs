@@ -1,15 +1,252 @@
-//! The difference of two [`KeyParts`], and reasons as words.
+//! The difference of two [`KeyParts`], and reasons, ends and failures as words.
 
-use crate::event::{FieldChange, KeyParts, Reason};
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::time::Duration;
+
+use super::scope::without_marks;
+use crate::digest::Digest;
+use crate::event::{Failure, FieldChange, InputPart, JobEnd, KeyParts, NotCached, Reason};
 
 /// Every field that differs, in the order of the type; maps entry by entry.
 pub fn changes(was: &KeyParts, is: &KeyParts) -> Vec<FieldChange> {
-    let _ = (was, is);
-    todo!()
+    let mut list = List(Vec::new());
+    list.field("format", &was.format.to_string(), &is.format.to_string());
+    if was.command != is.command {
+        list.push("command", Some(command(&was.command)), Some(command(&is.command)));
+    }
+    list.map("env", &was.env, &is.env);
+    list.digest("environment", was.environment, is.environment);
+    list.field("platform", &was.platform, &is.platform);
+    list.digest("files", was.files, is.files);
+    list.inputs(&was.inputs, &is.inputs);
+    list.map("params", &was.params, &is.params);
+    list.map("matrix", &was.matrix, &is.matrix);
+    list.map("outputs", &was.outputs, &is.outputs);
+    list.optional("metrics", was.metrics.as_ref(), is.metrics.as_ref());
+    list.optional("values", was.values.as_ref(), is.values.as_ref());
+    list.field("workdir", &was.workdir, &is.workdir);
+    list.field("network", &was.network, &is.network);
+    list.map("secrets", &was.secrets, &is.secrets);
+    list.0
 }
 
-/// A reason as a fragment: `params.seed: 7 → 8`, `first time`, `files changed`.
-pub fn words(reason: &Reason) -> String {
-    let _ = reason;
-    todo!()
+struct List(Vec<FieldChange>);
+
+impl List {
+    fn push(&mut self, field: impl Into<String>, was: Option<String>, is: Option<String>) {
+        self.0.push(FieldChange { field: field.into(), was, is });
+    }
+
+    fn field(&mut self, field: &str, was: &str, is: &str) {
+        if was != is {
+            self.push(field, Some(was.to_owned()), Some(is.to_owned()));
+        }
+    }
+
+    fn optional(&mut self, field: &str, was: Option<&String>, is: Option<&String>) {
+        if was != is {
+            self.push(field, was.cloned(), is.cloned());
+        }
+    }
+
+    fn digest(&mut self, field: &str, was: Digest, is: Digest) {
+        if was != is {
+            self.push(field, Some(short(was)), Some(short(is)));
+        }
+    }
+
+    fn map<N: Ord + Display, V: PartialEq + Display>(
+        &mut self,
+        field: &str,
+        was: &BTreeMap<N, V>,
+        is: &BTreeMap<N, V>,
+    ) {
+        for (name, was, is) in both(was, is) {
+            if was != is {
+                let text = |value: &V| without_marks(&value.to_string());
+                self.push(format!("{field}.{name}"), was.map(text), is.map(text));
+            }
+        }
+    }
+
+    fn inputs<N: Ord + Display>(
+        &mut self,
+        was: &BTreeMap<N, InputPart>,
+        is: &BTreeMap<N, InputPart>,
+    ) {
+        for (name, was, is) in both(was, is) {
+            let digest = |part: &InputPart| part.digest;
+            if was.map(digest) != is.map(digest) {
+                let text = |part: &InputPart| short(part.digest);
+                self.push(format!("inputs.{name}"), was.map(text), is.map(text));
+            }
+            if let (Some(was), Some(is)) = (was, is) {
+                self.field(&format!("inputs.{name}.path"), &was.path, &is.path);
+            }
+        }
+    }
 }
+
+/// The entries of two maps by name, in order.
+fn both<'a, N: Ord, V>(
+    was: &'a BTreeMap<N, V>,
+    is: &'a BTreeMap<N, V>,
+) -> impl Iterator<Item = (&'a N, Option<&'a V>, Option<&'a V>)> {
+    let mut names: Vec<&N> = was.keys().chain(is.keys()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.into_iter().map(|name| (name, was.get(name), is.get(name)))
+}
+
+fn short(digest: Digest) -> String {
+    format!("b3:{}…", &digest.hex()[..8])
+}
+
+/// A command for people: the text given to the shell, or the words with quotes where they need them.
+fn command(words: &[String]) -> String {
+    if let [shell, errexit, flag, text] = words
+        && (shell.as_str(), errexit.as_str(), flag.as_str()) == ("sh", "-e", "-c")
+    {
+        return without_marks(text);
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_./:=@%+,-".contains(c);
+    let quoted = |word: &String| {
+        let word = without_marks(word);
+        if !word.is_empty() && word.chars().all(plain) {
+            word
+        } else {
+            format!("'{}'", word.replace('\'', r"'\''"))
+        }
+    };
+    words.iter().map(quoted).collect::<Vec<_>>().join(" ")
+}
+
+/// Changes that are named one by one in a reason; the rest is counted.
+const NAMED_CHANGES: usize = 3;
+/// Characters of a value that still fit a line.
+const SHORT_TEXT: usize = 40;
+
+/// A reason as a fragment: `params.seed: 7 → 8`, `first run of this task`, `its files changed`.
+pub fn words(reason: &Reason) -> String {
+    match reason {
+        Reason::FirstTime => "first run of this task".to_owned(),
+        Reason::Changed(changes) => {
+            let mut named: Vec<String> = changes.iter().take(NAMED_CHANGES).map(change).collect();
+            match changes.len().saturating_sub(NAMED_CHANGES) {
+                0 => {}
+                1 => named.push("1 more change".to_owned()),
+                more => named.push(format!("{more} more changes")),
+            }
+            named.join(", ")
+        }
+        Reason::NoRecord => "its record is gone from the store".to_owned(),
+        Reason::NotCached(why) => format!("not cached: {}", not_cached(*why)),
+        Reason::Forced => "forced".to_owned(),
+        Reason::RecordBroken { missing } => match missing.as_slice() {
+            [one] => format!("its record is not whole: {} is missing or damaged", short(*one)),
+            more => {
+                format!("its record is not whole: {} objects are missing or damaged", more.len())
+            }
+        },
+        Reason::Expired { age } => {
+            format!("its record is {} old, more than `cache` allows", duration(*age))
+        }
+        Reason::Retry { of } => format!("retry of attempt {of}"),
+    }
+}
+
+fn not_cached(why: NotCached) -> &'static str {
+    match why {
+        NotCached::NoOutputs => "has no outputs, metrics or values",
+        NotCached::Off => "`cache: false`",
+        NotCached::UsesService => "uses a service",
+        NotCached::NamesRun => "names `run.id` or `run.commit`",
+    }
+}
+
+/// One change as a fragment.
+fn change(change: &FieldChange) -> String {
+    let field = change.field.as_str();
+    match (field, change.was.as_deref(), change.is.as_deref()) {
+        ("files" | "environment", ..) => format!("its {field} changed"),
+        ("format", ..) => "flowrun's key format changed".to_owned(),
+        (_, None, None) => format!("{field} changed"),
+        (_, None, Some(is)) if fits(is) => format!("{field}: {} is new", shown(is)),
+        (_, None, Some(_)) => format!("{field} is new"),
+        (_, Some(_), None) => format!("{field} is gone"),
+        (_, Some(was), Some(is)) if was.starts_with("b3:") && field.starts_with("inputs.") => {
+            format!("{field} changed ({was} → {is})")
+        }
+        (_, Some(was), Some(is)) if fits(was) && fits(is) => {
+            format!("{field}: {} → {}", shown(was), shown(is))
+        }
+        ("command", ..) => "its command changed".to_owned(),
+        _ => format!("{field} changed"),
+    }
+}
+
+fn fits(text: &str) -> bool {
+    text.chars().count() <= SHORT_TEXT && !text.chars().any(char::is_control)
+}
+
+fn shown(text: &str) -> &str {
+    if text.is_empty() { "''" } else { text }
+}
+
+/// How a job ended, as a fragment: `exit code 3`.
+pub fn job_end(end: &JobEnd) -> String {
+    match end {
+        JobEnd::Exited(code) => format!("exit code {code}"),
+        JobEnd::Signalled(signal) => format!("killed by signal {signal}"),
+        JobEnd::OutOfMemory { limit } => {
+            format!("out of memory (limit {} MiB)", limit / (1024 * 1024))
+        }
+        JobEnd::TimedOut { after } => format!("timed out after {}", duration(*after)),
+        JobEnd::Cancelled => "cancelled".to_owned(),
+        JobEnd::Lost { why } => format!("lost: {why}"),
+    }
+}
+
+/// Why a task failed, as a one-line fragment.
+pub fn failure(failure: &Failure) -> String {
+    match failure {
+        Failure::Job(end) => job_end(end),
+        Failure::Environment { log } => match last_line(log) {
+            "" => "its environment could not be built".to_owned(),
+            line => format!("its environment could not be built: {line}"),
+        },
+        Failure::OutputMissing { output, path } => {
+            format!("output `{output}` is not there: nothing at `{path}`")
+        }
+        Failure::OutputRefused { output, path, why } => {
+            format!("output `{output}` cannot be stored: `{path}` {why}")
+        }
+        Failure::MetricsInvalid { why } => format!("its metrics are not valid: {why}"),
+        Failure::ValuesInvalid { why } => format!("its values are not valid: {why}"),
+        Failure::InputChanged { input } => format!("stage wrote into its input `{input}`"),
+        Failure::Expression { why }
+        | Failure::NotReusable { why }
+        | Failure::Resources { why }
+        | Failure::WorkFolder { why } => why.clone(),
+        Failure::PickImpossible { metric } => format!("no copy reported the metric `{metric}`"),
+        Failure::RunTimedOut => "the run's `timeout` was over".to_owned(),
+    }
+}
+
+fn last_line(log: &str) -> &str {
+    log.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or("")
+}
+
+/// A duration for people: whole seconds from ten seconds on, milliseconds below.
+pub(super) fn duration(duration: Duration) -> String {
+    let millis = if duration.as_secs() >= 10 {
+        Duration::from_secs(duration.as_secs())
+    } else {
+        Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    };
+    humantime::format_duration(millis).to_string()
+}
+
+#[cfg(test)]
+mod tests;

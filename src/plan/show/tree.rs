@@ -1,0 +1,119 @@
+//! The plan for people.
+
+use owo_colors::{OwoColorize, Style};
+
+use super::{rows, word};
+use crate::plan::graph::{Graph, Part};
+use crate::plan::stages::StageGraph;
+use crate::plan::verdict::{Plan, Verdict};
+use crate::spec::Pipeline;
+
+/// Levels that are still indented: a chain of a thousand stages stays on the screen.
+const DEEPEST: usize = 12;
+
+/// One line a task, each after all it needs, indented below what it needs, with its verdict and the reason; then a line of
+/// counts. Copies of a stage that are all alike stand on one line.
+pub fn tree(pipeline: &Pipeline, graph: &Graph, plan: &Plan, colour: bool) -> String {
+    let stages = StageGraph::of(pipeline);
+    let order = stages.order();
+    let mut levels = vec![0_usize; pipeline.stages.len()];
+    let in_run: Vec<bool> = pipeline
+        .stages
+        .keys()
+        .map(|stage| graph.copies(stage).any(|index| graph.tasks[index].part != Part::Out))
+        .collect();
+    for position in order.iter().copied().filter(|position| in_run[*position]) {
+        for user in stages.needed_by(position) {
+            levels[user] = levels[user].max(levels[position] + 1);
+        }
+    }
+    let lines: Vec<(&Verdict, String, Option<String>)> = order
+        .into_iter()
+        .filter_map(|position| Some((levels[position], pipeline.stages.get_index(position)?.0)))
+        .flat_map(|(level, stage)| {
+            let indent = "  ".repeat(level.min(DEEPEST));
+            rows(pipeline, graph, plan, stage).into_iter().map(move |row| {
+                let verdict = &plan.verdicts[row.tasks.start];
+                let detail = row.detail.map(|detail| visible(&detail));
+                (verdict, format!("{indent}{}", visible(&row.label)), detail)
+            })
+        })
+        .collect();
+
+    let width = lines.iter().map(|(_, label, _)| label.chars().count()).max().unwrap_or(0);
+    let mut text = String::new();
+    for (verdict, label, detail) in &lines {
+        let word = format!("{:<8}", word(verdict));
+        let word = painted(&word, style(verdict), colour);
+        let line = match detail {
+            Some(detail) => {
+                let label = format!("{label:<width$}");
+                format!("{word} {label}  {}", painted(detail, Style::new().dimmed(), colour))
+            }
+            None if matches!(verdict, Verdict::Reuse { .. }) => {
+                format!("{word} {}", painted(label, Style::new().dimmed(), colour))
+            }
+            None => format!("{word} {label}"),
+        };
+        text.push_str(&line);
+        text.push('\n');
+    }
+    if !lines.is_empty() {
+        text.push('\n');
+    }
+    text.push_str(&legend(pipeline, graph, plan));
+    text.push('\n');
+    text
+}
+
+/// `2 to reuse, 3 to run, 1 depends`; tasks that are not selected are counted, hooks are not.
+fn legend(pipeline: &Pipeline, graph: &Graph, plan: &Plan) -> String {
+    let counts = plan.counts();
+    let hooks: usize = pipeline
+        .stages
+        .values()
+        .filter(|stage| stage.outside_dag)
+        .map(|stage| graph.copies(&stage.name).len())
+        .sum();
+    let mut parts: Vec<String> = [
+        (counts.reuse, "to reuse"),
+        (counts.run, "to run"),
+        (counts.depends, if counts.depends == 1 { "depends" } else { "depend" }),
+        (counts.skip, "to skip"),
+        (counts.fail, "would fail"),
+        (counts.out.saturating_sub(hooks), "not in this run"),
+    ]
+    .into_iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, words)| format!("{count} {words}"))
+    .collect();
+    if parts.is_empty() {
+        parts.push("no tasks".to_owned());
+    }
+    parts.join(", ")
+}
+
+/// A text that cannot move the cursor or break its line.
+fn visible(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut shown, character| {
+        if character.is_control() {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+        shown
+    })
+}
+
+fn style(verdict: &Verdict) -> Style {
+    match verdict {
+        Verdict::Reuse { .. } | Verdict::Skip | Verdict::Out => Style::new().dimmed(),
+        Verdict::Run { .. } => Style::new().green(),
+        Verdict::Depends { .. } => Style::new().cyan(),
+        Verdict::Fail { .. } => Style::new().red().bold(),
+    }
+}
+
+fn painted(text: &str, style: Style, colour: bool) -> String {
+    if colour { text.style(style).to_string() } else { text.to_owned() }
+}
