@@ -602,3 +602,42 @@ async fn jobs_outlive_a_killed_flowrun_and_its_pipes_end() {
     assert_eq!(end(&runtime, &job).await.end, JobEnd::Exited(4));
     assert_eq!(stdout(&job), "before\nafter\n");
 }
+
+/// Prints figures; asserts none, as they are the machine's.
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn figures() {
+    for settings in [LocalSettings { cgroups: true }, LocalSettings { cgroups: false }] {
+        let home = Home::with(settings);
+        let runtime = home.runtime();
+        for command in [&["true"][..], &["sh", "-e", "-c", ":"]] {
+            let mut times = Vec::new();
+            for _ in 0..500 {
+                let job = home.job(command);
+                let start = std::time::Instant::now();
+                run(&runtime, &job).await;
+                times.push(start.elapsed());
+            }
+            times.sort();
+            println!("{settings:?} {command:?}: median {:?}, 95 % {:?}", times[250], times[475]);
+        }
+        let monitor = home.monitor().unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{monitor}/status")).unwrap();
+        for line in
+            status.lines().filter(|line| line.starts_with("VmRSS") || line.starts_with("Rss"))
+        {
+            println!("{line}");
+        }
+        let stat = std::fs::read_to_string(format!("/proc/{monitor}/stat")).unwrap();
+        let fields: Vec<_> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+        println!("ticks of 10 ms for 1000 jobs: user {}, system {}", fields[11], fields[12]);
+    }
+    let mut times = Vec::new();
+    for _ in 0..200 {
+        let start = std::time::Instant::now();
+        std::process::Command::new("true").status().unwrap();
+        times.push(start.elapsed());
+    }
+    times.sort();
+    println!("a bare `true`: median {:?}", times[100]);
+}

@@ -45,6 +45,16 @@ enum Version {
     Two,
 }
 
+impl Version {
+    /// The file through which a process with one thread moves itself. `tasks` needs no lock over all groups of the machine.
+    fn mover(self) -> &'static str {
+        match self {
+            Version::One => "tasks",
+            Version::Two => PROCESSES,
+        }
+    }
+}
+
 impl Cgroups {
     /// What this process may use; nothing of it is an error.
     pub(super) fn find() -> Self {
@@ -118,7 +128,7 @@ impl Cgroups {
         let tracking = candidates.into_iter().find_map(|(base, version)| {
             let folder = base.as_ref()?.join(name);
             make(&folder).ok()?;
-            if fs_err::write(folder.join(PROCESSES), "0").is_err() {
+            if fs_err::write(folder.join(version.mover()), "0").is_err() {
                 fs_err::remove_dir(&folder).unwrap_or_default();
                 return None;
             }
@@ -188,8 +198,9 @@ impl Cgroups {
             Version::One => &self.freezer,
             Version::Two => &self.unified,
         };
-        let left =
-            base.as_ref().is_some_and(|base| fs_err::write(base.join(PROCESSES), "0").is_ok());
+        let left = base
+            .as_ref()
+            .is_some_and(|base| fs_err::write(base.join(tracking.version.mover()), "0").is_ok());
         if !left {
             group.tracking = None;
         }

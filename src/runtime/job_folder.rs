@@ -1,19 +1,20 @@
-//! The small files that tell the life of a job: `order.json` before it starts, `process.json` once it runs, `end.json` when it has ended.
+//! The two small files that tell the life of a job: `order.json` before it starts, `end.json` when it has ended.
+//!
+//! `order.json` holds the job in its first line and, once it runs, its process in the second: a file more would cost as much
+//! as starting a program.
 
 use fs_err::os::unix::fs::OpenOptionsExt;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
 
 use super::process::ProcessIdentity;
 use super::{Job, JobReport};
 
 const ORDER: &str = "order.json";
-const PROCESS: &str = "process.json";
 const END: &str = "end.json";
-const END_UNFINISHED: &str = "end.json.part";
+const END_AGAIN: &str = "end.json.new";
 
 /// The folder of one attempt, seen by the runtime.
 #[derive(Debug, Clone)]
@@ -37,15 +38,18 @@ impl JobFolder {
 
     /// Claims the job's name for its one start: writes `order.json`, readable by its owner only, as it holds values of variables.
     ///
-    /// `false` when the job was ordered before or has a report; then nothing was written.
-    pub(super) fn claim(&self, job: &Job) -> std::io::Result<bool> {
+    /// Nothing when the job was ordered before or has a report; then nothing was written.
+    pub(super) fn claim(&self, job: &Job) -> std::io::Result<Option<Order>> {
         if self.has_ended() {
-            return Ok(false);
+            return Ok(None);
         }
-        match self.write_new(ORDER, job) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
-            other => other.map(|()| true),
-        }
+        let file = match self.create(ORDER) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(None),
+            other => other?,
+        };
+        let mut order = Order { file };
+        order.write_line(job)?;
+        Ok(Some(order))
     }
 
     /// Whether a start was ever begun.
@@ -53,14 +57,19 @@ impl JobFolder {
         self.path.join(ORDER).exists()
     }
 
-    /// Notes the process of a job that was just started.
-    pub(super) fn note_process(&self, process: &StartedProcess) -> std::io::Result<()> {
-        self.write_new(PROCESS, process)
+    /// The job as it was ordered.
+    pub(super) fn job(&self) -> Option<Job> {
+        self.order_line(0)
     }
 
-    /// What [`JobFolder::note_process`] wrote; nothing when the monitor was killed before, or the file is not whole.
+    /// What [`Order::note_process`] wrote; nothing when the monitor was killed before, or the line is not whole.
     pub(super) fn process(&self) -> Option<StartedProcess> {
-        self.read(PROCESS)
+        self.order_line(1)
+    }
+
+    fn order_line<T: for<'de> Deserialize<'de>>(&self, number: usize) -> Option<T> {
+        let bytes = fs_err::read(self.path.join(ORDER)).ok()?;
+        serde_json::from_slice(bytes.split(|byte| *byte == b'\n').nth(number)?).ok()
     }
 
     /// Whether a report was written.
@@ -68,44 +77,52 @@ impl JobFolder {
         self.path.join(END).exists()
     }
 
-    /// The report; nothing when there is none, or it is not whole after a loss of power.
+    /// The report; nothing when there is none, or it is not whole.
     pub(super) fn report(&self) -> Option<JobReport> {
-        self.read(END)
+        serde_json::from_slice(&fs_err::read(self.path.join(END)).ok()?).ok()
     }
 
-    /// Writes the report under its final name in one step. The first one stays: what stands there afterwards is returned.
+    /// Writes the report. The first one that is whole stays: what stands there afterwards is returned.
     ///
-    /// Only one process at a time may do this for a folder: the monitor, or who holds the monitor's lock.
+    /// Only one process at a time may do this for a folder: the monitor, or who holds the monitor's lock. Killed midway it leaves
+    /// a report that is not whole, which counts as none and is replaced.
     pub(super) fn end(&self, report: &JobReport) -> std::io::Result<JobReport> {
-        let (part, end) = (self.path.join(END_UNFINISHED), self.path.join(END));
-        let mut options = fs_err::OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        options.open(&part)?.write_all(&serde_json::to_vec(report)?)?;
-        match renameat_with(CWD, &part, CWD, &end, RenameFlags::NOREPLACE) {
-            Ok(()) => return Ok(report.clone()),
-            Err(rustix::io::Errno::EXIST) => {
+        let bytes = serde_json::to_vec(report)?;
+        match self.create(END) {
+            Ok(mut file) => file.write_all(&bytes)?,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 if let Some(first) = self.report() {
-                    fs_err::remove_file(part)?;
                     return Ok(first);
                 }
+                fs_err::write(self.path.join(END_AGAIN), bytes)?;
+                fs_err::rename(self.path.join(END_AGAIN), self.path.join(END))?;
             }
-            // A filesystem that cannot do it; the check above this call has already looked for a report.
-            Err(_) => {}
+            Err(error) => return Err(error),
         }
-        fs_err::rename(part, end)?;
         Ok(report.clone())
     }
 
-    fn write_new<T: Serialize>(&self, name: &str, value: &T) -> std::io::Result<()> {
-        let bytes = serde_json::to_vec(value)?;
+    fn create(&self, name: &str) -> std::io::Result<fs_err::File> {
         let mut options = fs_err::OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600);
-        options.open(self.path.join(name))?.write_all(&bytes)
+        options.write(true).create_new(true).mode(0o600).open(self.path.join(name))
+    }
+}
+
+/// A job's order while it is started.
+pub(super) struct Order {
+    file: fs_err::File,
+}
+
+impl Order {
+    /// Notes the process of the job that was just started.
+    pub(super) fn note_process(&mut self, process: &StartedProcess) -> std::io::Result<()> {
+        self.write_line(process)
     }
 
-    fn read<T: for<'de> Deserialize<'de>>(&self, name: &str) -> Option<T> {
-        let bytes = fs_err::read(self.path.join(name)).ok()?;
-        serde_json::from_slice(&bytes).ok()
+    fn write_line<T: Serialize>(&mut self, value: &T) -> std::io::Result<()> {
+        let mut line = serde_json::to_vec(value)?;
+        line.push(b'\n');
+        self.file.write_all(&line)
     }
 }
 
@@ -127,7 +144,7 @@ mod tests {
         assert_eq!(folder.end(&report(1)).unwrap(), report(1));
         assert_eq!(folder.end(&report(2)).unwrap(), report(1));
         assert_eq!(folder.report(), Some(report(1)));
-        assert!(!folder.path.join(END_UNFINISHED).exists());
+        assert!(!folder.path.join(END_AGAIN).exists());
     }
 
     #[test]

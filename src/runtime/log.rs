@@ -63,14 +63,16 @@ impl Record {
 /// Appends what a program writes. A file that cannot be written (a full disk) never stops the program: its bytes are
 /// counted as dropped.
 pub struct LogWriter {
-    index: fs_err::File,
+    folder: PathBuf,
+    index: Option<fs_err::File>,
     stdout: Sink,
     stderr: Sink,
     trouble: Option<String>,
 }
 
+#[derive(Default)]
 struct Sink {
-    file: fs_err::File,
+    file: Option<fs_err::File>,
     kept: u64,
     cap: u64,
     /// Bytes dropped of which no record speaks yet.
@@ -78,22 +80,16 @@ struct Sink {
 }
 
 impl LogWriter {
-    /// Creates the three files of a new attempt, readable by their owner only; `cap` is bytes kept per stream.
-    pub fn create(folder: &Path, cap: u64) -> std::io::Result<Self> {
-        let open = |name: &str| -> std::io::Result<fs_err::File> {
-            let mut options = fs_err::OpenOptions::new();
-            options.write(true).create_new(true).mode(0o600);
-            options.open(folder.join(name))
-        };
-        let sink = |stream| -> std::io::Result<Sink> {
-            Ok(Sink { file: open(stream_file(stream))?, kept: 0, cap, unsaid: 0 })
-        };
-        Ok(Self {
-            stdout: sink(Stream::Stdout)?,
-            stderr: sink(Stream::Stderr)?,
-            index: open(INDEX)?,
+    /// The log of a new attempt; `cap` is bytes kept per stream. Its files are made with their first byte (a file costs more
+    /// than a silent program), readable by their owner only.
+    pub fn new(folder: &Path, cap: u64) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            index: None,
+            stdout: Sink { cap, ..Sink::default() },
+            stderr: Sink { cap, ..Sink::default() },
             trouble: None,
-        })
+        }
     }
 
     /// Takes the bytes of one read, at most [`CHUNK`] of them, at `at` Unix milliseconds.
@@ -104,7 +100,8 @@ impl LogWriter {
         };
         let room = usize::try_from(sink.cap - sink.kept).unwrap_or(usize::MAX);
         let fitting = &bytes[..bytes.len().min(room)];
-        let kept = match sink.file.write_all(fitting) {
+        let path = || self.folder.join(stream_file(stream));
+        let kept = match write(&mut sink.file, path, fitting) {
             Ok(()) => fitting.len(),
             Err(error) => {
                 sink.forget_torn_bytes();
@@ -126,12 +123,10 @@ impl LogWriter {
     ///
     /// Returns what went wrong while writing, when something did.
     pub fn finish(mut self, at: u64) -> Option<String> {
-        for stream in [Stream::Stdout, Stream::Stderr] {
-            let sink = match stream {
-                Stream::Stdout => &mut self.stdout,
-                Stream::Stderr => &mut self.stderr,
-            };
-            let raw = std::mem::take(&mut sink.unsaid);
+        for (stream, raw) in [
+            (Stream::Stdout, std::mem::take(&mut self.stdout.unsaid)),
+            (Stream::Stderr, std::mem::take(&mut self.stderr.unsaid)),
+        ] {
             if raw > 0 {
                 self.record(Record { at, stream, raw, kept: 0 });
             }
@@ -140,18 +135,36 @@ impl LogWriter {
     }
 
     fn record(&mut self, record: Record) {
-        if let Err(error) = self.index.write_all(&record.encode()) {
+        let path = || self.folder.join(INDEX);
+        if let Err(error) = write(&mut self.index, path, &record.encode()) {
             self.trouble.get_or_insert_with(|| error.to_string());
         }
     }
 }
 
+fn write(
+    file: &mut Option<fs_err::File>,
+    path: impl FnOnce() -> PathBuf,
+    bytes: &[u8],
+) -> std::io::Result<()> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    if file.is_none() {
+        let mut options = fs_err::OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600);
+        *file = Some(options.open(path())?);
+    }
+    file.as_mut().map_or(Ok(()), |open| open.write_all(bytes))
+}
+
 impl Sink {
     /// After a write that failed midway, cuts the file back to what the index knows.
     fn forget_torn_bytes(&mut self) {
+        let Some(file) = &mut self.file else { return };
         // Both can only fail on a disk that already failed; the bytes then count as written without a record.
-        let cut = self.file.file().set_len(self.kept);
-        let back = self.file.seek(SeekFrom::Start(self.kept));
+        let cut = file.file().set_len(self.kept);
+        let back = file.seek(SeekFrom::Start(self.kept));
         drop((cut, back));
     }
 }
@@ -292,7 +305,7 @@ mod tests {
     #[test]
     fn streams_come_back_merged_in_order() {
         let folder = tempfile::tempdir().unwrap();
-        let mut writer = LogWriter::create(folder.path(), 1000).unwrap();
+        let mut writer = LogWriter::new(folder.path(), 1000);
         writer.append(1, Stream::Stdout, b"one\n");
         writer.append(2, Stream::Stderr, b"\xff\x00two");
         writer.append(3, Stream::Stdout, b"three");
@@ -313,7 +326,7 @@ mod tests {
     #[test]
     fn what_is_over_the_cap_is_counted_per_stream() {
         let folder = tempfile::tempdir().unwrap();
-        let mut writer = LogWriter::create(folder.path(), 5).unwrap();
+        let mut writer = LogWriter::new(folder.path(), 5);
         writer.append(1, Stream::Stdout, b"12345678");
         writer.append(2, Stream::Stdout, b"abc");
         writer.append(3, Stream::Stderr, b"err");
@@ -332,19 +345,34 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_written_is_counted_and_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = LogWriter::new(&folder.path().join("missing"), 100);
+        writer.append(1, Stream::Stdout, b"12345");
+        fs_err::create_dir(folder.path().join("missing")).unwrap();
+        writer.append(2, Stream::Stdout, b"678");
+        assert!(writer.finish(3).unwrap().contains("missing"));
+        let chunks = read_all(&folder.path().join("missing"));
+        assert_eq!(
+            chunks,
+            [LogChunk { at: 2, stream: Stream::Stdout, bytes: b"678".to_vec(), dropped: 5 }]
+        );
+    }
+
+    #[test]
     fn a_position_continues_in_another_reader_and_a_torn_record_is_not_read() {
         let folder = tempfile::tempdir().unwrap();
         let mut first = LogReader::open(folder.path(), LogPosition::default());
         assert_eq!(first.next_chunk().unwrap(), None, "no files yet");
-        let mut writer = LogWriter::create(folder.path(), 1000).unwrap();
+        let mut writer = LogWriter::new(folder.path(), 1000);
         writer.append(1, Stream::Stdout, b"one");
         assert_eq!(first.next_chunk().unwrap().unwrap().bytes, b"one");
         assert_eq!(first.next_chunk().unwrap(), None);
         writer.append(2, Stream::Stdout, b"two");
         let mut second = LogReader::open(folder.path(), first.position());
         assert_eq!(second.next_chunk().unwrap().unwrap().bytes, b"two");
-        writer.stdout.file.write_all(b"torn").unwrap();
-        writer.index.write_all(&[0; RECORD - 1]).unwrap();
+        writer.stdout.file.as_mut().unwrap().write_all(b"torn").unwrap();
+        writer.index.as_mut().unwrap().write_all(&[0; RECORD - 1]).unwrap();
         assert_eq!(second.next_chunk().unwrap(), None);
         assert_eq!(second.next_unindexed().unwrap().unwrap().bytes, b"torn");
         assert_eq!(second.next_unindexed().unwrap(), None);

@@ -105,3 +105,8 @@ pub trait Runtime: Send + Sync {
 pub fn seal_inherited_descriptors() {
     close_fds::set_fds_cloexec_threadsafe(3, &[]);
 }
+
+/// The job that was ordered in this attempt's folder, with its variables; nothing when it was never started.
+pub fn ordered_job(folder: &std::path::Path) -> Option<Job> {
+    job_folder::JobFolder::new(folder).job()
+}

@@ -81,16 +81,12 @@ pub(super) fn all() -> Vec<ProcessStat> {
         .collect()
 }
 
-/// The children of this process, dead ones too; also those it took over as a subreaper. The caller has one thread only.
+/// The children of this process, dead ones too; also those it took over as a subreaper.
 pub(super) fn own_children() -> Vec<i32> {
     let own = rustix::process::getpid().as_raw_nonzero().get();
-    match fs_err::read_to_string(format!("/proc/{own}/task/{own}/children")) {
-        Ok(children) => {
-            children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
-        }
-        // A kernel without CONFIG_PROC_CHILDREN.
-        Err(_) => all().iter().filter(|process| process.parent == own).map(|p| p.pid).collect(),
-    }
+    children_of(own).unwrap_or_else(|| {
+        all().iter().filter(|process| process.parent == own).map(|process| process.pid).collect()
+    })
 }
 
 /// The job named in the environment that a process was started with; nothing also when it may not be read.
@@ -102,24 +98,41 @@ pub(super) fn job_of(pid: i32) -> Option<String> {
     })
 }
 
-/// The living ones of `roots` and of all their descendants.
-pub(super) fn with_descendants(
-    mut roots: BTreeSet<i32>,
-    processes: &[ProcessStat],
-) -> Vec<ProcessStat> {
-    loop {
-        let before = roots.len();
-        for process in processes {
-            if roots.contains(&process.parent) {
-                roots.insert(process.pid);
-            }
+/// The living ones of `roots` and of all their descendants. Looks only at these where the kernel lists children.
+pub(super) fn with_descendants(roots: BTreeSet<i32>) -> Vec<ProcessStat> {
+    let mut found = BTreeSet::new();
+    let mut next: Vec<i32> = roots.into_iter().collect();
+    let mut every = None;
+    while let Some(pid) = next.pop() {
+        if !found.insert(pid) {
+            continue;
         }
-        if roots.len() == before {
-            break;
+        if let Some(children) = children_of(pid) {
+            next.extend(children);
+        } else {
+            let every = every.get_or_insert_with(all);
+            next.extend(every.iter().filter(|stat| stat.parent == pid).map(|stat| stat.pid));
         }
     }
-    let living = |process: &&ProcessStat| roots.contains(&process.pid) && process.is_alive();
-    processes.iter().filter(living).copied().collect()
+    found.into_iter().filter_map(ProcessStat::read).filter(ProcessStat::is_alive).collect()
+}
+
+/// The children of all threads of a process; nothing when the kernel has no such list (CONFIG_PROC_CHILDREN).
+fn children_of(pid: i32) -> Option<Vec<i32>> {
+    let Ok(threads) = fs_err::read_dir(format!("/proc/{pid}/task")) else {
+        return Some(Vec::new());
+    };
+    let mut found = Vec::new();
+    for thread in threads.flatten() {
+        match fs_err::read_to_string(thread.path().join("children")) {
+            Ok(list) => found
+                .extend(list.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok())),
+            // The thread has just ended, and then its folder is gone too.
+            Err(_) if !thread.path().exists() => {}
+            Err(_) => return None,
+        }
+    }
+    Some(found)
 }
 
 /// Sends a signal to exactly this process; nothing happens when it is gone, also when its number was given to another one.
@@ -171,17 +184,23 @@ mod tests {
     }
 
     #[test]
-    fn descendants_follow_parents_in_any_order() {
-        let process = |pid, parent, state| ProcessStat {
-            pid,
-            state,
-            parent,
-            group: 1,
-            session: 1,
-            start_time: 1,
+    fn descendants_are_found_over_generations() {
+        let script = "sleep 1000 & wait";
+        let mut child = std::process::Command::new("sh").args(["-c", script]).spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let own = rustix::process::getpid().as_raw_nonzero().get();
+        let family = loop {
+            let family = with_descendants([own].into());
+            if family.iter().any(|process| process.parent == pid) {
+                break family;
+            }
         };
-        let all = [process(5, 4, 'S'), process(4, 3, 'Z'), process(3, 1, 'S'), process(9, 1, 'S')];
-        let found = with_descendants([3].into(), &all);
-        assert_eq!(found.iter().map(|process| process.pid).collect::<Vec<_>>(), [5, 3]);
+        assert!(family.iter().any(|process| process.pid == own));
+        for process in with_descendants([pid].into()) {
+            assert!(family.contains(&process) || process.pid == pid);
+            signal(&process, Signal::KILL);
+        }
+        child.wait().unwrap();
+        assert_eq!(with_descendants([pid].into()), []);
     }
 }

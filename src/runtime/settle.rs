@@ -89,7 +89,7 @@ fn rest_of(name: &JobName, started: Option<&StartedProcess>) -> Vec<ProcessStat>
     };
     roots.extend(processes.iter().filter(named).map(|process| process.pid));
     roots.remove(&rustix::process::getpid().as_raw_nonzero().get());
-    process::with_descendants(roots, &processes)
+    process::with_descendants(roots)
 }
 
 /// The groups that surely are this job's: they carry its name.
@@ -121,18 +121,21 @@ mod tests {
         assert!(JobFolder::new(&attempt).has_ended());
     }
 
+    fn ordered(folder: &Path, main: ProcessIdentity) {
+        let process = serde_json::to_string(&StartedProcess { main, cgroups: Vec::new() }).unwrap();
+        fs_err::write(folder.join("order.json"), format!("{{}}\n{process}\n")).unwrap();
+    }
+
     #[tokio::test]
     async fn a_number_that_another_process_has_now_is_not_touched() {
         let folder = tempfile::tempdir().unwrap();
         let name = JobName::new(RunId::new(1, 2), 1, 1);
-        let files = JobFolder::new(folder.path());
-        fs_err::write(folder.path().join("order.json"), "{}").unwrap();
         let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         let boot = process::boot_id().unwrap();
         let mut main = ProcessIdentity::of(pid, &boot).unwrap();
         main.start_time += 1;
-        files.note_process(&StartedProcess { main, cgroups: Vec::new() }).unwrap();
+        ordered(folder.path(), main);
         let report = settle(&name, folder.path()).await.unwrap();
         assert!(matches!(report.end, JobEnd::Lost { .. }));
         assert!(child.try_wait().unwrap().is_none(), "the stranger lives");
@@ -144,10 +147,8 @@ mod tests {
     async fn another_boot_means_the_machine_was_restarted() {
         let folder = tempfile::tempdir().unwrap();
         let name = JobName::new(RunId::new(1, 3), 1, 1);
-        fs_err::write(folder.path().join("order.json"), "{}").unwrap();
         let main = ProcessIdentity { pid: 1, start_time: 0, boot: "another".to_owned() };
-        let files = JobFolder::new(folder.path());
-        files.note_process(&StartedProcess { main, cgroups: Vec::new() }).unwrap();
+        ordered(folder.path(), main);
         let report = settle(&name, folder.path()).await.unwrap();
         let why = "the machine was restarted while it ran".to_owned();
         assert_eq!(report.end, JobEnd::Lost { why });

@@ -62,12 +62,12 @@ impl Holder {
             return Ok(());
         }
         let folder = JobFolder::new(&job.folder);
-        match folder.claim(job) {
-            Ok(true) => {}
-            Ok(false) => return Ok(()),
+        let order = match folder.claim(job) {
+            Ok(Some(order)) => order,
+            Ok(None) => return Ok(()),
             Err(error) => return Err(error.to_string()),
-        }
-        let spawned = match spawn(job, &self.surroundings) {
+        };
+        let spawned = match spawn(job, order, &self.surroundings) {
             Ok(spawned) => spawned,
             Err(SpawnFailure::Machine(error)) => return Err(error.to_string()),
             Err(SpawnFailure::Program(refused)) => {
@@ -240,7 +240,7 @@ impl Holder {
         let mut waited = Duration::ZERO;
         while waited < settle::UNTIL_GONE {
             self.reap();
-            let strays = process::with_descendants(self.strays(), &process::all());
+            let strays = process::with_descendants(self.strays());
             if strays.is_empty() {
                 return;
             }

@@ -12,7 +12,7 @@ use super::pipes::Pipes;
 use crate::event::Stream;
 use crate::runtime::Job;
 use crate::runtime::cgroup::{Cgroups, JobCgroup};
-use crate::runtime::job_folder::{JobFolder, StartedProcess};
+use crate::runtime::job_folder::{Order, StartedProcess};
 use crate::runtime::log::LogWriter;
 use crate::runtime::process::{JOB_VARIABLE, ProcessIdentity};
 use crate::runtime::program::{self, NotStartable};
@@ -40,11 +40,15 @@ pub(super) struct Surroundings {
     pub(super) open_files: Rlimit,
 }
 
-/// Starts the program and notes its process in the job's folder.
+/// Starts the program and notes its process in the job's order.
 ///
 /// A crash right after the start leaves a program without the note; its environment carries the job's name.
-pub(super) fn spawn(job: &Job, surroundings: &Surroundings) -> Result<Spawned, SpawnFailure> {
-    let mut log = LogWriter::create(&job.folder, job.log_cap).map_err(SpawnFailure::Machine)?;
+pub(super) fn spawn(
+    job: &Job,
+    mut order: Order,
+    surroundings: &Surroundings,
+) -> Result<Spawned, SpawnFailure> {
+    let mut log = LogWriter::new(&job.folder, job.log_cap);
     let started = program::find(job).map_err(SpawnFailure::Program).and_then(|path| {
         let mut command = Command::new(path);
         command
@@ -94,7 +98,7 @@ pub(super) fn spawn(job: &Job, surroundings: &Surroundings) -> Result<Spawned, S
     if let Some(identity) = ProcessIdentity::of(main, &surroundings.boot) {
         let folders = cgroup.as_ref().map(JobCgroup::folders).unwrap_or_default();
         let note = StartedProcess { main: identity, cgroups: folders };
-        if let Err(error) = JobFolder::new(&job.folder).note_process(&note) {
+        if let Err(error) = order.note_process(&note) {
             remarks.push(format!("the job's process could not be noted: {error}"));
         }
     }

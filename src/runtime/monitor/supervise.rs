@@ -61,10 +61,10 @@ pub(super) async fn supervise(holder: &Holder, mut job: Supervised) -> JobReport
     let mut stopping = true;
     let mut exited: Option<(Option<ResUse>, Duration)> = None;
     let mut left_until = None;
-    loop {
+    let (killed, left) = loop {
         if exited.is_some() {
             if rest_of(holder, &job).is_empty() {
-                break;
+                break (0, 0);
             }
             // The rest of a job that was stopped has the grace that is left, else a moment to end by itself.
             let until = match phase {
@@ -73,7 +73,7 @@ pub(super) async fn supervise(holder: &Holder, mut job: Supervised) -> JobReport
                 Phase::Killed => Instant::now(),
             };
             if Instant::now() >= until {
-                break;
+                break kill_rest(holder, &job).await;
             }
         }
         let deadline = match phase {
@@ -109,9 +109,8 @@ pub(super) async fn supervise(holder: &Holder, mut job: Supervised) -> JobReport
                 job.spawned.pipes.read_once(&mut holder.buffer.borrow_mut());
             }
         }
-    }
+    };
     let (result, wall) = exited.unwrap_or((None, started.elapsed()));
-    let (killed, left) = kill_rest(holder, &job).await;
     report(holder, job, result, wall, wanted, killed, left)
 }
 
@@ -156,33 +155,21 @@ fn kill_all(job: &Supervised, processes: &[ProcessStat]) {
     }
 }
 
-/// Everything of the job that lives, by all marks that a process of it can carry. Looks at every process of the machine.
+/// Everything of the job that lives. Every process of it descends from its program, or came to this process when its parent
+/// ended, or from such a one; its group, when it has one, has them all.
 fn everyone(holder: &Holder, job: &Supervised, main_lives: bool) -> Vec<ProcessStat> {
-    let main = job.spawned.main;
-    let mut roots = in_group(job);
-    roots.append(&mut holder.strays_of(&job.name, main));
-    let processes = process::all();
-    if main_lives {
-        roots.insert(main);
-        roots.extend(processes.iter().filter(|process| process.group == main).map(|p| p.pid));
-    }
-    let named = |process: &&ProcessStat| {
-        process.is_alive()
-            && process::job_of(process.pid).is_some_and(|name| name == job.name.as_str())
-    };
-    roots.extend(processes.iter().filter(named).map(|process| process.pid));
-    roots.remove(&rustix::process::getpid().as_raw_nonzero().get());
-    process::with_descendants(roots, &processes)
-}
-
-/// What lives of a job whose program has ended: in its group, or taken over by this process. Cheap when there is nothing.
-fn rest_of(holder: &Holder, job: &Supervised) -> Vec<ProcessStat> {
     let mut roots = in_group(job);
     roots.append(&mut holder.strays_of(&job.name, job.spawned.main));
-    if roots.is_empty() {
-        return Vec::new();
+    if main_lives {
+        roots.insert(job.spawned.main);
     }
-    process::with_descendants(roots, &process::all())
+    roots.remove(&rustix::process::getpid().as_raw_nonzero().get());
+    process::with_descendants(roots)
+}
+
+/// What lives of a job whose program has ended.
+fn rest_of(holder: &Holder, job: &Supervised) -> Vec<ProcessStat> {
+    everyone(holder, job, false)
 }
 
 fn in_group(job: &Supervised) -> BTreeSet<i32> {
