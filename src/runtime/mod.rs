@@ -1,10 +1,18 @@
 //! Where jobs run. Owns the life of one program from start to end, its log and its limits.
 //! Knows nothing of pipelines, artifacts or retries.
 
+mod cgroup;
+mod door;
+mod job_folder;
+mod link;
 pub mod local;
 pub mod log;
+pub mod log_lines;
 pub mod monitor;
+mod process;
+mod program;
 pub mod scripted;
+mod settle;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -88,4 +96,17 @@ pub trait Runtime: Send + Sync {
 
     /// Whether the job runs now under this runtime (false once it has ended or was never started).
     async fn is_running(&self, job: &JobName) -> Result<bool, RuntimeError>;
+}
+
+/// Keeps every open file but the standard streams from programs that this process starts.
+///
+/// Whoever started flowrun may have left it open files that a monitor would then hold for as long as it lives: in
+/// `apply | cat` the reader would never see the end. To be called first of all, before anything else is opened or started.
+pub fn seal_inherited_descriptors() {
+    close_fds::set_fds_cloexec_threadsafe(3, &[]);
+}
+
+/// The job that was ordered in this attempt's folder, with its variables; nothing when it was never started.
+pub fn ordered_job(folder: &std::path::Path) -> Option<Job> {
+    job_folder::JobFolder::new(folder).job()
 }
