@@ -11,25 +11,29 @@ use crate::digest::{Digest, Key};
 use crate::event::KeyParts;
 use crate::names::{PipelineName, RunId, TaskId};
 
-/// Runs of a pipeline that reasons look back; who did nothing for longer runs for the "first time".
-const RUNS_LOOKED_BACK: i64 = 100;
+/// A task that is in none of so many newest runs of its pipeline (`before` itself counts) is forgotten.
+const RUNS_LOOKED_BACK: i64 = 20;
 
 impl State {
     /// Key parts of the last finished (done or reused) task of every stage and copy of a pipeline: what reasons compare with.
-    /// With `before`, only runs made before that one. Looks back 100 runs.
+    /// With `before`, only runs made before that one.
+    ///
+    /// Of tasks that are in one of the newest 20 runs; their last finish may be as old as it likes.
     pub async fn last_keys(
         &self,
         pipeline: &PipelineName,
         before: Option<RunId>,
     ) -> Result<BTreeMap<TaskId, KeyParts>, StateError> {
+        // Which tasks there are is read from an index alone; then each one's newest run is found by index too (7 ms for 1,000 tasks).
         let rows = sqlx::query(
-            "SELECT t.stage, t.copy, k.parts FROM ( \
-               SELECT task.stage, task.copy, MAX(task.run) AS run FROM task \
-               WHERE task.run IN (SELECT id FROM run WHERE pipeline = $1 AND id < $2 ORDER BY id DESC LIMIT $3) \
-                 AND task.state IN ('done', 'reused') AND task.stage_key IS NOT NULL \
-               GROUP BY task.stage, task.copy) AS newest \
-             JOIN task AS t ON t.run = newest.run AND t.stage = newest.stage AND t.copy = newest.copy \
-             JOIN stage_key AS k ON k.digest = t.stage_key",
+            "SELECT finished.stage, finished.copy, k.parts FROM ( \
+               SELECT seen.stage, seen.copy, ( \
+                 SELECT t.stage_key FROM run AS r JOIN task AS t ON t.run = r.id AND t.stage = seen.stage AND t.copy = seen.copy \
+                 WHERE r.pipeline = $1 AND r.id < $2 AND t.state IN ('done', 'reused') AND t.stage_key IS NOT NULL \
+                 ORDER BY r.id DESC LIMIT 1) AS stage_key \
+               FROM (SELECT DISTINCT stage, copy FROM task \
+                     WHERE run IN (SELECT id FROM run WHERE pipeline = $1 AND id <= $2 ORDER BY id DESC LIMIT $3)) AS seen) AS finished \
+             JOIN stage_key AS k ON k.digest = finished.stage_key",
         )
         .bind(pipeline.as_str())
         // `~` comes after every character of an id.

@@ -6,7 +6,7 @@ use sqlx::query::Query;
 use sqlx::sqlite::{Sqlite, SqliteArguments};
 
 /// Rows of one multi-row statement. Full ones are kept prepared; their parameters stay far below both databases' limits.
-pub(super) const ROWS_AT_ONCE: usize = 128;
+pub(super) const ROWS_AT_ONCE: usize = 16;
 
 /// A value of a column.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::time::Instant;
 
 use proptest::prelude::*;
-use sqlx::Connection;
 
 use super::*;
 use crate::digest::Digest;
@@ -364,28 +363,28 @@ async fn what_is_cut_off_midway_leaves_nothing() {
 #[tokio::test]
 async fn history_gives_the_newest_keys_and_median_durations() {
     let home = tempfile::tempdir().unwrap();
-    let (train, test) = (task("train", 1), task("test", 1));
+    let (train, judge) = (task("train", 1), task("judge", 1));
     let state = State::open(home.path()).await.unwrap();
     state.bind_pipeline(&pipeline(), "/repo", 1, false).await.unwrap();
     for (number, took) in [(1, 1000), (2, 5000), (3, 3000)] {
         let run = id(number);
-        add_run(&state, run, &[train.clone(), test.clone()]).await;
+        add_run(&state, run, &[train.clone(), judge.clone()]).await;
         let text = format!("run {number}");
         let key = parts(&text).key();
-        let begin = [started(&train, 1, Some(key), run), started(&test, 1, Some(key), run)];
+        let begin = [started(&train, 1, Some(key), run), started(&judge, 1, Some(key), run)];
         state.append(run, FIRST_EPOCH, 0, &begin, &[parts(&text)]).await.unwrap();
-        let mut events = vec![ended(&train, 1, 0), done(&train, Some(key)), ended(&test, 1, 1)];
+        let mut events = vec![ended(&train, 1, 0), done(&train, Some(key)), ended(&judge, 1, 1)];
         events.push(if number == 1 {
-            done(&test, Some(key))
+            done(&judge, Some(key))
         } else {
-            RunEvent::TaskFailed { task: test.clone(), cause: Failure::RunTimedOut }
+            RunEvent::TaskFailed { task: judge.clone(), cause: Failure::RunTimedOut }
         });
         events.push(finished(RunOutcome::Done));
         state.append(run, FIRST_EPOCH, took, &events, &[]).await.unwrap();
     }
     let keys = state.last_keys(&pipeline(), None).await.unwrap();
     assert_eq!(keys[&train], parts("run 3"));
-    assert_eq!(keys[&test], parts("run 1"));
+    assert_eq!(keys[&judge], parts("run 1"));
     assert_eq!(state.last_keys(&pipeline(), Some(id(2))).await.unwrap()[&train], parts("run 1"));
     assert_eq!(state.keys_of_run(id(2)).await.unwrap()[&train], parts("run 2"));
     let durations = state.durations(&pipeline()).await.unwrap();
@@ -538,11 +537,4 @@ async fn cost() {
     let begun = Instant::now();
     second.run(run).await.unwrap();
     say("first read", begun);
-    let begun = Instant::now();
-    let wal = home.path().join("state.db");
-    let mut plain =
-        sqlx::SqliteConnection::connect(&format!("sqlite://{}", wal.display())).await.unwrap();
-    let mode: String =
-        sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut plain).await.unwrap();
-    println!("{mode}");
 }
