@@ -1,0 +1,185 @@
+//! Ends, failures and reasons as words: a lower-case fragment, and where there is a mend, one imperative sentence.
+
+use super::words::{bytes, duration, visible};
+use crate::event::{Failure, JobEnd, Reason, Skip};
+use crate::state::TaskReason;
+
+/// Names of the signals that end programs, by number (the same on Linux and macOS).
+const SIGNALS: [(i32, &str); 11] = [
+    (1, "HUP"),
+    (2, "INT"),
+    (3, "QUIT"),
+    (4, "ILL"),
+    (5, "TRAP"),
+    (6, "ABRT"),
+    (8, "FPE"),
+    (9, "KILL"),
+    (11, "SEGV"),
+    (13, "PIPE"),
+    (15, "TERM"),
+];
+
+fn signal(number: i32) -> String {
+    SIGNALS
+        .iter()
+        .find(|(of, _)| *of == number)
+        .map_or_else(|| format!("signal {number}"), |(_, name)| format!("signal {number} ({name})"))
+}
+
+fn millis(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// How a job ended: `exit code 1`, `killed by signal 9 (KILL)`.
+pub fn end_words(end: &JobEnd) -> String {
+    match end {
+        JobEnd::Exited(126) => "exit code 126 (the program cannot be executed)".to_owned(),
+        JobEnd::Exited(127) => "exit code 127 (no such program)".to_owned(),
+        // A shell says so of a command that a signal ended.
+        JobEnd::Exited(code @ 129..=159) => {
+            format!("exit code {code} (a shell's word for {})", signal(code - 128))
+        }
+        JobEnd::Exited(code) => format!("exit code {code}"),
+        JobEnd::Signalled(number) => format!("killed by {}", signal(*number)),
+        JobEnd::OutOfMemory { limit: 0 } => "out of memory".to_owned(),
+        JobEnd::OutOfMemory { limit } => format!("out of memory (limit {})", bytes(*limit)),
+        JobEnd::TimedOut { after } => format!("timed out after {}", duration(millis(*after))),
+        JobEnd::Cancelled => "cancelled".to_owned(),
+        JobEnd::Lost { why } => format!("lost: {}", visible(why)),
+    }
+}
+
+/// Why a task failed, and what to do about it where that is known.
+pub fn failure_words(failure: &Failure) -> (String, Option<String>) {
+    let (message, help) = match failure {
+        Failure::Job(end) => (end_words(end), end_help(end).map(str::to_owned)),
+        Failure::Environment { .. } => (
+            "its environment could not be built".to_owned(),
+            Some(
+                "read the build tool's own message and mend the stage's `requirements` or `python`"
+                    .to_owned(),
+            ),
+        ),
+        Failure::OutputMissing { output, path } => (
+            format!("its output `{output}` is missing: nothing is at `{}`", visible(path)),
+            Some(format!(
+                "write it to the path in `$FLOWRUN_OUTPUT_{}`, or change `outputs.{output}`",
+                output.variable()
+            )),
+        ),
+        Failure::OutputRefused { output, path, why } => (
+            format!("its output `{output}` cannot be stored: `{}` {}", visible(path), visible(why)),
+            Some("leave only files, folders and links that stay inside the output".to_owned()),
+        ),
+        Failure::MetricsInvalid { why } => (
+            format!("its metrics are not valid: {}", visible(why)),
+            Some("write one flat JSON object of finite numbers".to_owned()),
+        ),
+        Failure::ValuesInvalid { why } => (
+            format!("its values are not valid: {}", visible(why)),
+            Some("write one flat JSON object of strings, numbers and booleans".to_owned()),
+        ),
+        Failure::InputChanged { input } => (
+            format!("stage wrote into its input `{input}`"),
+            Some("copy an input before changing it".to_owned()),
+        ),
+        Failure::Expression { why } | Failure::WorkFolder { why } => {
+            (visible(why).into_owned(), None)
+        }
+        Failure::NotReusable { why } => (
+            visible(why).into_owned(),
+            Some("run it once without `--only` or `cache: only`".to_owned()),
+        ),
+        Failure::Resources { why } => (
+            visible(why).into_owned(),
+            Some("lower the stage's `resources`, or use a larger machine".to_owned()),
+        ),
+        Failure::PickImpossible { metric } => (
+            format!("no copy reported the metric `{metric}`"),
+            Some("write the metric of `pick` into the stage's `metrics` file".to_owned()),
+        ),
+        Failure::RunTimedOut => (
+            "the run's `timeout` was over".to_owned(),
+            Some("raise `timeout` at the top of the file, or resume the run".to_owned()),
+        ),
+    };
+    (message, help)
+}
+
+fn end_help(end: &JobEnd) -> Option<&'static str> {
+    match end {
+        JobEnd::Exited(126 | 127) => {
+            Some("name a program of the stage's environment, or add it to `requirements`")
+        }
+        JobEnd::OutOfMemory { .. } => {
+            Some("raise `resources.memory`, or set `retries: {on_oom: {memory: 2x}}`")
+        }
+        JobEnd::TimedOut { .. } => Some("raise the stage's `timeout`"),
+        JobEnd::Exited(_) | JobEnd::Signalled(_) | JobEnd::Cancelled | JobEnd::Lost { .. } => None,
+    }
+}
+
+/// The tool's own words that a failure carries, raw.
+pub fn failure_log(failure: &Failure) -> Option<&str> {
+    match failure {
+        Failure::Environment { log } => Some(log),
+        _ => None,
+    }
+}
+
+/// Why a task was skipped; `label` names tasks.
+pub fn skip_words(skip: &Skip, label: &dyn Fn(&crate::names::TaskId) -> String) -> String {
+    match skip {
+        Skip::When => "its `when` is false".to_owned(),
+        Skip::Needs(task) => format!("{}, which it needs, was skipped", label(task)),
+    }
+}
+
+/// Why a task runs: `params.seed: 7 → 8`.
+pub fn reason_words(reason: &Reason) -> String {
+    visible(&crate::plan::why::words(reason)).into_owned()
+}
+
+/// Why a task stands where it stands; `label` names tasks.
+pub fn task_reason_words(
+    reason: &TaskReason,
+    label: &dyn Fn(&crate::names::TaskId) -> String,
+) -> String {
+    match reason {
+        TaskReason::Ran(reason) => reason_words(reason),
+        TaskReason::Failed(failure) => failure_words(failure).0,
+        TaskReason::Skipped(skip) => skip_words(skip, label),
+        TaskReason::BlockedBy(task) => format!("needs {}", label(task)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_are_told_apart() {
+        let told = |end: JobEnd| end_words(&end);
+        assert_eq!(told(JobEnd::Exited(3)), "exit code 3");
+        assert_eq!(told(JobEnd::Exited(137)), "exit code 137 (a shell's word for signal 9 (KILL))");
+        assert_eq!(told(JobEnd::Signalled(9)), "killed by signal 9 (KILL)");
+        assert_eq!(told(JobEnd::Signalled(40)), "killed by signal 40");
+        assert_eq!(told(JobEnd::OutOfMemory { limit: 4 << 30 }), "out of memory (limit 4 GiB)");
+        let after = std::time::Duration::from_secs(90);
+        assert_eq!(told(JobEnd::TimedOut { after }), "timed out after 1m 30s");
+    }
+
+    #[test]
+    fn failures_name_the_mend_and_hide_no_escapes() {
+        let missing = Failure::OutputMissing {
+            output: "best_model".parse().unwrap(),
+            path: "a\x1b[2J".to_owned(),
+        };
+        let (message, help) = failure_words(&missing);
+        assert_eq!(message, "its output `best_model` is missing: nothing is at `a␛[2J`");
+        assert_eq!(
+            help.unwrap(),
+            "write it to the path in `$FLOWRUN_OUTPUT_BEST_MODEL`, or change `outputs.best_model`"
+        );
+    }
+}

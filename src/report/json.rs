@@ -1,0 +1,114 @@
+//! `--events json`: what happens, for machines.
+//!
+//! One JSON object a line, in the order it happened. Times are Unix milliseconds; `run` is the run's id.
+//!
+//! ```text
+//! {"at": 1700000000000, "run": "01K…", "event": {"task_done": {"task": {"stage": "train", "copy": 1}, …}}}
+//! {"at": 1700000000000, "run": "01K…", "notice": {"line": {"task": …, "attempt": 1, "stream": "stdout", "text": "…"}}}
+//! ```
+//!
+//! `event` is an object with one entry, the event as it stands in the journal. `notice` is one of `line`, `waiting`, `preparing`,
+//! `adopted` and `remark`; notices are never journalled and may be dropped when the reader is slow. New kinds may come with any version.
+
+use std::io::Write;
+
+use serde_json::{Value, json};
+
+use crate::engine::Report;
+use crate::event::{Notice, RunEvent, Waiting};
+use crate::names::{RunId, TaskId};
+
+/// Writes what happens as JSON lines. A closed pipe ends the writing, not the run.
+pub struct JsonLines {
+    run: RunId,
+    /// None once the reader is gone.
+    out: Option<Box<dyn Write + Send>>,
+}
+
+impl JsonLines {
+    /// Of this run, to `out` (stdout).
+    pub fn new(run: RunId, out: Box<dyn Write + Send>) -> Self {
+        Self { run, out: Some(out) }
+    }
+
+    fn write(&mut self, at: u64, kind: &str, told: &Value) {
+        let run = self.run.to_string();
+        let line = format!("{}\n", json!({"at": at, "run": run, kind: told}));
+        if let Some(out) = &mut self.out
+            && out.write_all(line.as_bytes()).and_then(|()| out.flush()).is_err()
+        {
+            self.out = None;
+        }
+    }
+}
+
+impl Report for JsonLines {
+    fn event(&mut self, at: u64, event: &RunEvent) {
+        let told = match serde_json::to_value(event) {
+            // A variant without fields serialises as its name.
+            Ok(Value::String(kind)) => json!({kind: {}}),
+            Ok(told) => told,
+            Err(_) => return,
+        };
+        self.write(at, "event", &told);
+    }
+
+    fn notice(&mut self, at: u64, notice: &Notice) {
+        self.write(at, "notice", &notice_json(notice));
+    }
+}
+
+fn notice_json(notice: &Notice) -> Value {
+    match notice {
+        Notice::Line { task, attempt, stream, text } => {
+            json!({"line": {"task": task, "attempt": attempt, "stream": stream, "text": text}})
+        }
+        Notice::Waiting { task, why } => waiting_json(task, why),
+        Notice::Preparing { task, step } => json!({"preparing": {"task": task, "step": step}}),
+        Notice::Adopted { task, attempt } => json!({"adopted": {"task": task, "attempt": attempt}}),
+        Notice::Remark(text) => json!({"remark": {"text": text}}),
+    }
+}
+
+fn waiting_json(task: &TaskId, why: &Waiting) -> Value {
+    let why = match why {
+        Waiting::Needs(tasks) => json!({"needs": tasks}),
+        Waiting::Slot => json!({"slot": {}}),
+        Waiting::Resources => json!({"resources": {}}),
+        Waiting::Backoff { until } => json!({"backoff": {"until": until}}),
+        Waiting::Claim { by } => json!({"claim": {"by": by}}),
+    };
+    json!({"waiting": {"task": task, "for": why}})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::testing::{Shared, line, run, started, task};
+
+    #[test]
+    fn the_shape_is_as_documented() {
+        let out = Shared::default();
+        let mut report = JsonLines::new(run(), Box::new(out.clone()));
+        report.event(1000, &started(&task("train", 2), 1));
+        report.event(1001, &RunEvent::RunTimedOut);
+        report.notice(1002, &line(&task("train", 2), "loss \x1b[1m0.1"));
+        let why = Waiting::Needs(vec![task("train", 1)]);
+        report.notice(1003, &Notice::Waiting { task: task("evaluate", 1), why });
+        insta::assert_snapshot!(out.text(), @r#"
+        {"at":1000,"event":{"attempt_started":{"attempt":1,"host":"here","job":"flowrun-01hf7yat000000000000000001-3-1","key":null,"task":{"copy":2,"stage":"train"},"why":"forced"}},"run":"01HF7YAT000000000000000001"}
+        {"at":1001,"event":{"run_timed_out":{}},"run":"01HF7YAT000000000000000001"}
+        {"at":1002,"notice":{"line":{"attempt":1,"stream":"stdout","task":{"copy":2,"stage":"train"},"text":"loss \u001b[1m0.1"}},"run":"01HF7YAT000000000000000001"}
+        {"at":1003,"notice":{"waiting":{"for":{"needs":[{"copy":1,"stage":"train"}]},"task":{"copy":1,"stage":"evaluate"}}},"run":"01HF7YAT000000000000000001"}
+        "#);
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_failure() {
+        let out = Shared::closed();
+        let mut report = JsonLines::new(run(), Box::new(out.clone()));
+        report.event(1, &RunEvent::RunTimedOut);
+        report.event(2, &RunEvent::RunTimedOut);
+        assert_eq!(out.writes(), 1, "nothing more is tried");
+    }
+}

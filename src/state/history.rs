@@ -1,0 +1,154 @@
+//! What earlier runs say: keys for reasons, durations for the ETA, environments, and what gc may drop.
+
+use std::collections::BTreeMap;
+
+use sqlx::Row;
+
+use super::read::task_id;
+use super::statement::{integer, name, parse, unsigned};
+use super::{State, StateError};
+use crate::digest::{Digest, Key};
+use crate::event::KeyParts;
+use crate::names::{PipelineName, RunId, TaskId};
+
+/// A task that is in none of so many newest runs of its pipeline (`before` itself counts) is forgotten.
+const RUNS_LOOKED_BACK: i64 = 20;
+
+impl State {
+    /// Key parts of the last finished (done or reused) task of every stage and copy of a pipeline: what reasons compare with.
+    /// With `before`, only runs made before that one.
+    ///
+    /// Of tasks that are in one of the newest 20 runs; their last finish may be as old as it likes.
+    pub async fn last_keys(
+        &self,
+        pipeline: &PipelineName,
+        before: Option<RunId>,
+    ) -> Result<BTreeMap<TaskId, KeyParts>, StateError> {
+        // Which tasks there are is read from an index alone; then each one's newest run is found by index too (7 ms for 1,000 tasks).
+        let rows = sqlx::query(
+            "SELECT finished.stage, finished.copy, k.parts FROM ( \
+               SELECT seen.stage, seen.copy, ( \
+                 SELECT t.stage_key FROM run AS r JOIN task AS t ON t.run = r.id AND t.stage = seen.stage AND t.copy = seen.copy \
+                 WHERE r.pipeline = $1 AND r.id < $2 AND t.state IN ('done', 'reused') AND t.stage_key IS NOT NULL \
+                 ORDER BY r.id DESC LIMIT 1) AS stage_key \
+               FROM (SELECT DISTINCT stage, copy FROM task \
+                     WHERE run IN (SELECT id FROM run WHERE pipeline = $1 AND id <= $2 ORDER BY id DESC LIMIT $3)) AS seen) AS finished \
+             JOIN stage_key AS k ON k.digest = finished.stage_key",
+        )
+        .bind(pipeline.as_str())
+        // `~` comes after every character of an id.
+        .bind(before.map_or_else(|| "~".to_owned(), |run| run.to_string()))
+        .bind(RUNS_LOOKED_BACK)
+        .fetch_all(&self.inner.readers)
+        .await;
+        let rows = self.values(rows, |row| Ok((task_id(row)?, parse(row.try_get("parts")?)?)))?;
+        Ok(rows.into_iter().collect())
+    }
+
+    /// Median seconds of each task's finished attempts over the last 10 runs of a pipeline, for the ETA.
+    pub async fn durations(
+        &self,
+        pipeline: &PipelineName,
+    ) -> Result<BTreeMap<TaskId, f64>, StateError> {
+        let rows = sqlx::query(
+            "SELECT stage, copy, ended_at - started_at AS took FROM attempt \
+             WHERE run IN (SELECT id FROM run WHERE pipeline = $1 ORDER BY id DESC LIMIT 10) \
+               AND ended_at IS NOT NULL AND job_end = $2",
+        )
+        .bind(pipeline.as_str())
+        .bind(super::statement::json(&crate::event::JobEnd::Exited(0)))
+        .fetch_all(&self.inner.readers)
+        .await;
+        let rows = self.values(rows, |row| Ok((task_id(row)?, unsigned(row.try_get("took")?))))?;
+        let mut by_task: BTreeMap<TaskId, Vec<u64>> = BTreeMap::new();
+        for (task, took) in rows {
+            by_task.entry(task).or_default().push(took);
+        }
+        Ok(by_task.into_iter().map(|(task, took)| (task, median_seconds(took))).collect())
+    }
+
+    /// What a key is the digest of, when some task of this home had it.
+    pub async fn parts(&self, key: Key) -> Result<Option<KeyParts>, StateError> {
+        let rows = sqlx::query("SELECT parts FROM stage_key WHERE digest = $1")
+            .bind(key.to_string())
+            .fetch_all(&self.inner.readers)
+            .await;
+        Ok(self.values(rows, |row| parse(row.try_get("parts")?))?.pop())
+    }
+
+    /// Key parts of every task of a run that has them (`runs diff`).
+    pub async fn keys_of_run(&self, run: RunId) -> Result<BTreeMap<TaskId, KeyParts>, StateError> {
+        let rows = sqlx::query(
+            "SELECT task.stage, task.copy, k.parts FROM task JOIN stage_key AS k ON k.digest = task.stage_key WHERE task.run = $1",
+        )
+        .bind(run.to_string())
+        .fetch_all(&self.inner.readers)
+        .await;
+        let rows = self.values(rows, |row| Ok((task_id(row)?, parse(row.try_get("parts")?)?)))?;
+        Ok(rows.into_iter().collect())
+    }
+
+    /// Ended runs that gc may drop: not among the newest `keep_runs` of their pipeline and made before `made_before`
+    /// (Unix milliseconds). Oldest first.
+    pub async fn droppable_runs(
+        &self,
+        keep_runs: u32,
+        made_before: u64,
+    ) -> Result<Vec<RunId>, StateError> {
+        let rows = sqlx::query(
+            "SELECT id FROM (SELECT id, state, made_at, ROW_NUMBER() OVER (PARTITION BY pipeline, target ORDER BY id DESC) AS place FROM run) AS ranked \
+             WHERE place > $1 AND made_at < $2 AND state = 'ended' ORDER BY id",
+        )
+        .bind(i64::from(keep_runs))
+        .bind(integer(made_before))
+        .fetch_all(&self.inner.readers)
+        .await;
+        self.values(rows, |row| name(row.try_get("id")?))
+    }
+
+    /// Remembers that an environment was built.
+    pub async fn environment_built(
+        &self,
+        digest: Digest,
+        parts: &str,
+        lock: &str,
+        now: u64,
+    ) -> Result<(), StateError> {
+        let mut writer = self.inner.writer.lock().await;
+        sqlx::query(
+            "INSERT INTO environment (digest, parts, lock, built_at) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (digest) DO UPDATE SET lock = excluded.lock, built_at = excluded.built_at",
+        )
+        .bind(digest.to_string())
+        .bind(parts)
+        .bind(lock)
+        .bind(integer(now))
+        .execute(&mut *writer)
+        .await
+        .map_err(|error| self.broken(error))?;
+        Ok(())
+    }
+
+    /// The lock (resolved versions) of an environment that was built in this home.
+    pub async fn environment_lock(&self, digest: Digest) -> Result<Option<String>, StateError> {
+        let lock: Option<Option<String>> =
+            sqlx::query_scalar("SELECT lock FROM environment WHERE digest = $1")
+                .bind(digest.to_string())
+                .fetch_optional(&self.inner.readers)
+                .await
+                .map_err(|error| self.broken(error))?;
+        Ok(lock.flatten())
+    }
+}
+
+/// The middle of some milliseconds, in seconds; of an even number, the mean of the middle two.
+fn median_seconds(mut took: Vec<u64>) -> f64 {
+    took.sort_unstable();
+    let middle = took.len() / 2;
+    let millis = match took.len() {
+        0 => 0,
+        count if count % 2 == 1 => took[middle],
+        _ => took[middle - 1].midpoint(took[middle]),
+    };
+    std::time::Duration::from_millis(millis).as_secs_f64()
+}
