@@ -88,7 +88,8 @@ impl Run {
         if let Some(index) = self.tasks.iter().position(|task| {
             task.state.is_under_way() || matches!(task.state, TaskState::Queued { .. })
         }) {
-            return Err(format!("the run ended before {}", self.graph.tasks[index].label));
+            let (label, state) = (&self.graph.tasks[index].label, &self.tasks[index].state);
+            return Err(format!("the run ended before {label}: {state:?}"));
         }
         let fits = match outcome {
             RunOutcome::Done => self.open == 0 && !self.failed && !self.cancelled,

@@ -17,8 +17,8 @@ impl Run {
         self.stop.is_some() || self.timed_out || (self.failed && !self.facts.keep_going)
     }
 
-    /// Once nothing new may start: empties the queue, gives back places that are not used yet, ends pauses. Tasks
-    /// that were not begun stay as they are, so that `resume` does them.
+    /// Once nothing new may start: empties the queue, gives back places that are not used yet, ends tasks that
+    /// are between two attempts. Tasks that were not begun stay as they are, so that `resume` does them.
     pub(super) fn drain_if_due(&mut self) {
         if self.drained || self.phase != Phase::Tasks || !self.draining() {
             return;
@@ -29,21 +29,25 @@ impl Run {
             if self.is_hook(task) {
                 continue;
             }
-            match &self.tasks[task].state {
+            let entry = &mut self.tasks[task];
+            let between_attempts = entry.spent + entry.lost > 0;
+            match &entry.state {
                 TaskState::Queued { .. }
                 | TaskState::Resolving
                 | TaskState::Claiming { .. }
-                | TaskState::AwaitingClaim => {
+                | TaskState::AwaitingClaim
+                | TaskState::BackingOff => {
                     let waiting = TaskState::Waiting { unmet: 0 };
-                    let state = std::mem::replace(&mut self.tasks[task].state, waiting);
+                    let state = std::mem::replace(&mut entry.state, waiting);
                     if let Some(grant) = state.into_grant() {
                         self.pool.release(grant);
                     }
+                    if between_attempts && self.timed_out && self.stop.is_none() {
+                        self.fail(task, Failure::RunTimedOut);
+                    } else if between_attempts {
+                        self.cancel(task);
+                    }
                 }
-                TaskState::BackingOff if self.timed_out && self.stop.is_none() => {
-                    self.fail(task, Failure::RunTimedOut);
-                }
-                TaskState::BackingOff => self.cancel(task),
                 TaskState::Out
                 | TaskState::Waiting { .. }
                 | TaskState::Running { .. }
@@ -155,13 +159,13 @@ impl Run {
     /// The hooks still to be called. After a kill none are; one that an earlier process began is seen to its end.
     fn hooks(&self, outcome: RunOutcome) -> Vec<TaskIndex> {
         let killed = self.stop == Some(true) || self.hooks_stopped;
-        let on_failure = self.graph.on_failure.filter(|_| outcome == RunOutcome::Failed);
-        [on_failure, self.graph.on_exit]
+        let wanted = |task| outcome == RunOutcome::Failed || self.graph.on_exit == Some(task);
+        [self.graph.on_failure, self.graph.on_exit]
             .into_iter()
             .flatten()
             .filter(|&task| match &self.tasks[task].state {
                 TaskState::Ended(_) => false,
-                state => !killed || state.is_under_way(),
+                state => state.is_under_way() || (!killed && wanted(task)),
             })
             .collect()
     }

@@ -345,7 +345,8 @@ impl World {
 
     fn hear(&mut self, step: Step) {
         if let Err(why) = self.run.check() {
-            panic!("{why}\n{:#?}", self.run);
+            let journal: Vec<&RunEvent> = self.journal[1..].iter().map(|r| &r.event).collect();
+            panic!("{why}\nafter {journal:#?}\nsaid {step:#?}\n{:?}", self.run.phase);
         }
         for event in step.events {
             self.see(event, true);
