@@ -1,1 +1,411 @@
-//! To be filled.
+//! What happens next in a run: a pure state machine. No IO, no clock, no async.
+//!
+//! [`Run::step`] takes what happened and gives back events (to be journalled first) and commands (to be done
+//! after that). A new run is the recovery of a journal that holds just `Created`.
+//!
+//! The life of a task: its needs are there → *resolve* (look its key up) → reused, skipped, failed, or queued
+//! → fits → *claim* its key → *start* (journalled) → job ended → *collect* → done. A bad end leads to a pause
+//! and back to *resolve*, or to failed.
+
+mod attempts;
+mod check;
+mod ending;
+mod facts;
+mod journal;
+mod pick;
+mod recover;
+mod rehearse;
+mod schedule;
+mod task;
+#[cfg(test)]
+mod tests;
+mod vocabulary;
+#[cfg(test)]
+mod world;
+
+use std::sync::Arc;
+
+pub use facts::{Facts, TaskFacts};
+pub use recover::Contradiction;
+pub use rehearse::{Rehearsal, rehearse};
+pub use schedule::Grant;
+pub use vocabulary::{ClaimAnswer, Command, Input, Product, Resolution, Reused, Step};
+
+use crate::event::{Failure, Metrics, Reason, RunEvent, RunOutcome, Skip, Waiting};
+use crate::names::JobName;
+use crate::plan::{Graph, TaskIndex};
+use pick::PickedStage;
+use schedule::Pool;
+use task::{Outcome, Task, TaskState};
+
+/// A run in memory. Everything in it follows from the graph, the facts and the journal.
+#[derive(Debug)]
+pub struct Run {
+    graph: Arc<Graph>,
+    facts: Facts,
+    tasks: Vec<Task>,
+    /// Stages with `pick`, and for every task which of them it is a copy of.
+    picked: Vec<PickedStage>,
+    picked_of: Vec<Option<usize>>,
+    pool: Pool,
+    phase: Phase,
+    /// The strongest wish so far: `Some(true)` is a kill.
+    stop: Option<bool>,
+    timed_out: bool,
+    /// Some task of the DAG failed; some was cancelled.
+    failed: bool,
+    cancelled: bool,
+    /// The queue was emptied because nothing new may start.
+    drained: bool,
+    /// Hooks were stopped by a wish.
+    hooks_stopped: bool,
+    /// Tasks of the DAG that have no outcome yet, and those of them with a live attempt.
+    open: usize,
+    live: usize,
+    /// Queued since the last scheduling.
+    fresh: Vec<TaskIndex>,
+    said: Step,
+}
+
+/// Where the run stands as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Phase {
+    /// The DAG.
+    Tasks,
+    /// The DAG ended so; one hook after the other runs.
+    Hooks { outcome: RunOutcome, now: Option<TaskIndex>, left: Vec<TaskIndex> },
+    /// `Ended` was said.
+    Ended(RunOutcome),
+}
+
+impl Run {
+    /// Takes in one thing that happened. What does not fit the present state (a second answer, an end after a
+    /// stop) says nothing.
+    pub fn step(&mut self, input: Input) -> Step {
+        self.steps([input])
+    }
+
+    /// Takes in things that happened at once, then schedules, so that the longest path among all of them goes first.
+    pub fn steps(&mut self, inputs: impl IntoIterator<Item = Input>) -> Step {
+        for input in inputs {
+            if !matches!(self.phase, Phase::Ended(_)) {
+                self.take(input);
+            }
+        }
+        self.advance();
+        std::mem::take(&mut self.said)
+    }
+
+    /// How the run ended, once it has.
+    pub fn outcome(&self) -> Option<RunOutcome> {
+        match self.phase {
+            Phase::Ended(outcome) => Some(outcome),
+            Phase::Tasks | Phase::Hooks { .. } => None,
+        }
+    }
+
+    /// Whether an attempt of the task is live: started and not yet collected.
+    pub fn is_live(&self, task: TaskIndex) -> bool {
+        self.tasks[task].state.is_live()
+    }
+
+    /// The tasks of the run.
+    pub fn graph(&self) -> &Arc<Graph> {
+        &self.graph
+    }
+
+    /// What is wrong when nothing is under way and the run has not ended: a bug.
+    pub fn stuck(&self) -> Option<String> {
+        if self.outcome().is_some() || self.tasks.iter().any(|task| task.state.is_under_way()) {
+            return None;
+        }
+        let waiting: Vec<&str> = self
+            .tasks
+            .iter()
+            .zip(&self.graph.tasks)
+            .filter(|(task, _)| !matches!(task.state, TaskState::Out | TaskState::Ended(_)))
+            .map(|(_, planned)| planned.label.as_str())
+            .take(5)
+            .collect();
+        Some(format!("nothing is under way and these tasks wait: {}", waiting.join(", ")))
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Resolved { task, resolution } => self.resolved(task, resolution),
+            Input::Claimed { task, answer } => self.claimed(task, answer),
+            Input::ClaimFree { task } => {
+                if matches!(self.tasks[task].state, TaskState::AwaitingClaim) {
+                    self.make_ready(task);
+                }
+            }
+            Input::LaunchFailed { task, attempt, failure } => {
+                self.launch_failed(task, attempt, failure);
+            }
+            Input::JobEnded { task, attempt, end, usage, at } => {
+                self.job_ended(task, attempt, end, usage, at);
+            }
+            Input::Collected { task, attempt, result, at } => {
+                self.collected(task, attempt, result, at);
+            }
+            Input::BackoffOver { task } => {
+                if matches!(self.tasks[task].state, TaskState::BackingOff) {
+                    self.make_ready(task);
+                }
+            }
+            Input::StopWished { by, kill } => self.stop_wished(by, kill),
+            Input::RunTimedOut => self.run_timed_out(),
+        }
+    }
+
+    /// Goes on as far as possible without news: stops the queue when nothing new may start, starts what fits,
+    /// calls hooks, ends.
+    fn advance(&mut self) {
+        loop {
+            self.drain_if_due();
+            self.schedule();
+            if !self.advance_phase() {
+                break;
+            }
+        }
+        // A new run that has nothing to do ends within the recovery; its queue is empty then.
+        for task in std::mem::take(&mut self.fresh) {
+            if matches!(self.tasks[task].state, TaskState::Queued { .. }) {
+                let why = if self.pool.slot_free() { Waiting::Resources } else { Waiting::Slot };
+                self.said.commands.push(Command::Tell { task, why });
+            }
+        }
+    }
+
+    /// Gives free places to queued tasks: the longest remaining path first, then file order.
+    fn schedule(&mut self) {
+        while let Some((task, grant)) = self.pool.next() {
+            let state = std::mem::replace(&mut self.tasks[task].state, TaskState::Resolving);
+            let TaskState::Queued { key, why } = state else {
+                // The queue holds queued tasks only (`check` says so).
+                self.tasks[task].state = state;
+                self.pool.release(grant);
+                continue;
+            };
+            match key {
+                Some(key) => {
+                    self.tasks[task].state = TaskState::Claiming { key, why, grant };
+                    self.said.commands.push(Command::Claim { task, key });
+                }
+                None => self.start(task, None, why, grant),
+            }
+        }
+    }
+
+    /// All needs are there (or a pause is over): look the key up, unless nothing new may start.
+    fn make_ready(&mut self, task: TaskIndex) {
+        if self.nothing_new(task) {
+            self.tasks[task].state = TaskState::Waiting { unmet: 0 };
+        } else {
+            self.tasks[task].state = TaskState::Resolving;
+            self.said.commands.push(Command::Resolve { task });
+        }
+    }
+
+    fn resolved(&mut self, task: TaskIndex, resolution: Resolution) {
+        if !matches!(self.tasks[task].state, TaskState::Resolving) {
+            return;
+        }
+        match resolution {
+            Resolution::Hit(reused) => self.reuse(task, *reused),
+            Resolution::Skip => self.end(
+                task,
+                Outcome::Skipped,
+                RunEvent::TaskSkipped { task: self.id(task), why: Skip::When },
+            ),
+            Resolution::Failed(failure) => self.fail(task, failure),
+            Resolution::Miss { key, why } => self.enqueue(task, key, why),
+        }
+    }
+
+    fn enqueue(&mut self, task: TaskIndex, key: Option<crate::digest::Key>, why: Reason) {
+        if let Some(why) = self.facts.tasks[task].reuse_only {
+            self.fail(task, Failure::NotReusable { why: why.to_owned() });
+            return;
+        }
+        let request = self.facts.request(task, self.tasks[task].out_of_memory);
+        if let Some(why) = self.pool.impossible(&request) {
+            self.fail(task, Failure::Resources { why });
+            return;
+        }
+        let of = self.tasks[task].attempts;
+        let why = if of > 0 { Reason::Retry { of } } else { why };
+        self.tasks[task].state = TaskState::Queued { key, why };
+        self.pool.push(task, self.graph.tasks[task].depth, request);
+        self.fresh.push(task);
+    }
+
+    fn claimed(&mut self, task: TaskIndex, answer: ClaimAnswer) {
+        if !matches!(self.tasks[task].state, TaskState::Claiming { .. }) {
+            return;
+        }
+        let state = std::mem::replace(&mut self.tasks[task].state, TaskState::Resolving);
+        let TaskState::Claiming { key, why, grant } = state else { return };
+        match answer {
+            ClaimAnswer::Ours => self.start(task, Some(key), why, grant),
+            ClaimAnswer::Held { by } => {
+                self.pool.release(grant);
+                self.tasks[task].state = TaskState::AwaitingClaim;
+                self.said.commands.push(Command::Tell { task, why: Waiting::Claim { by } });
+                self.said.commands.push(Command::AwaitClaim { task, key });
+            }
+            ClaimAnswer::Hit(reused) => {
+                self.pool.release(grant);
+                self.reuse(task, *reused);
+            }
+        }
+    }
+
+    fn start(
+        &mut self,
+        task: TaskIndex,
+        key: Option<crate::digest::Key>,
+        why: Reason,
+        grant: Grant,
+    ) {
+        let entry = &mut self.tasks[task];
+        entry.attempts += 1;
+        let attempt = entry.attempts;
+        entry.state = TaskState::Running { attempt, key, grant: grant.clone() };
+        if !self.is_hook(task) {
+            self.live += 1;
+        }
+        let outcome = match self.phase {
+            Phase::Hooks { outcome, .. } if self.is_hook(task) => Some(outcome),
+            Phase::Tasks | Phase::Hooks { .. } | Phase::Ended(_) => None,
+        };
+        self.said.events.push(RunEvent::AttemptStarted {
+            task: self.id(task),
+            attempt,
+            key,
+            why,
+            job: self.job(task, attempt),
+            host: self.facts.host.clone(),
+        });
+        self.said.commands.push(Command::Start { task, attempt, key, grant, outcome });
+    }
+
+    fn reuse(&mut self, task: TaskIndex, reused: Reused) {
+        let metrics = reused.metrics.clone();
+        let event = RunEvent::TaskReused {
+            task: self.id(task),
+            key: reused.key,
+            from: reused.from,
+            outputs: reused.outputs,
+            metrics: reused.metrics,
+            values: reused.values,
+        };
+        self.succeed(task, Outcome::Reused, event, metrics);
+    }
+
+    /// The task has its result. The last copy of a stage with `pick` decides the winner, or fails when no copy
+    /// reported the metric.
+    fn succeed(&mut self, task: TaskIndex, outcome: Outcome, event: RunEvent, metrics: Metrics) {
+        let Some(stage) = self.picked_of[task] else {
+            self.end(task, outcome, event);
+            return;
+        };
+        let copy = self.graph.tasks[task].id.copy;
+        match self.picked[stage].arrived(copy, metrics) {
+            pick::Arrival::More => self.end(task, outcome, event),
+            pick::Arrival::Winner { copy, value } => {
+                self.said.events.push(event);
+                let picked = &self.picked[stage];
+                self.said.events.push(RunEvent::Picked {
+                    stage: picked.stage.clone(),
+                    copy,
+                    metric: picked.pick.metric.clone(),
+                    value,
+                });
+                self.end_silently(task, outcome);
+            }
+            pick::Arrival::NoMetric => {
+                let metric = self.picked[stage].pick.metric.clone();
+                self.fail(task, Failure::PickImpossible { metric });
+            }
+        }
+    }
+
+    fn fail(&mut self, task: TaskIndex, cause: Failure) {
+        self.end(task, Outcome::Failed, RunEvent::TaskFailed { task: self.id(task), cause });
+    }
+
+    fn cancel(&mut self, task: TaskIndex) {
+        self.end(task, Outcome::Cancelled, RunEvent::TaskCancelled { task: self.id(task) });
+    }
+
+    fn end(&mut self, task: TaskIndex, outcome: Outcome, event: RunEvent) {
+        self.said.events.push(event);
+        self.end_silently(task, outcome);
+    }
+
+    fn end_silently(&mut self, task: TaskIndex, outcome: Outcome) {
+        self.tasks[task].state = TaskState::Ended(outcome);
+        if !self.is_hook(task) {
+            self.open -= 1;
+            self.failed |= outcome == Outcome::Failed;
+            self.cancelled |= outcome == Outcome::Cancelled;
+            self.propagate(task);
+        }
+    }
+
+    /// Tells what needs an ended task, and what is ended by that in turn. Asks each edge once.
+    fn propagate(&mut self, task: TaskIndex) {
+        let graph = Arc::clone(&self.graph);
+        let mut stack = vec![task];
+        while let Some(ended) = stack.pop() {
+            let TaskState::Ended(outcome) = self.tasks[ended].state else { continue };
+            for &next in &graph.tasks[ended].needed_by {
+                let TaskState::Waiting { unmet } = &mut self.tasks[next].state else { continue };
+                let id = graph.tasks[next].id.clone();
+                let (outcome, event) = match outcome {
+                    Outcome::Done | Outcome::Reused => {
+                        *unmet = unmet.saturating_sub(1);
+                        if *unmet == 0 {
+                            self.make_ready(next);
+                        }
+                        continue;
+                    }
+                    Outcome::Cancelled => continue,
+                    Outcome::Failed => blocked(&graph, id, ended),
+                    Outcome::Blocked { by } => blocked(&graph, id, by),
+                    Outcome::Skipped => {
+                        let why = Skip::Needs(graph.tasks[ended].id.clone());
+                        (Outcome::Skipped, RunEvent::TaskSkipped { task: id, why })
+                    }
+                };
+                self.tasks[next].state = TaskState::Ended(outcome);
+                self.open -= 1;
+                self.said.events.push(event);
+                stack.push(next);
+            }
+        }
+    }
+
+    fn is_hook(&self, task: TaskIndex) -> bool {
+        self.graph.on_failure == Some(task) || self.graph.on_exit == Some(task)
+    }
+
+    fn id(&self, task: TaskIndex) -> crate::names::TaskId {
+        self.graph.tasks[task].id.clone()
+    }
+
+    fn job(&self, task: TaskIndex, attempt: u32) -> JobName {
+        JobName::new(self.facts.run, task_number(task), attempt)
+    }
+}
+
+fn blocked(graph: &Graph, task: crate::names::TaskId, by: TaskIndex) -> (Outcome, RunEvent) {
+    let event = RunEvent::TaskBlocked { task, by: graph.tasks[by].id.clone() };
+    (Outcome::Blocked { by }, event)
+}
+
+/// A task's number: its position over the whole file, from 1.
+pub fn task_number(task: TaskIndex) -> u32 {
+    u32::try_from(task).unwrap_or(u32::MAX - 1) + 1
+}

@@ -1,0 +1,143 @@
+//! What the machine is told and what it says.
+
+use crate::digest::Key;
+use crate::event::{
+    Failure, JobEnd, Metrics, Outputs, Reason, RunEvent, RunOutcome, Usage, Values, Waiting,
+};
+use crate::names::RunId;
+use crate::plan::TaskIndex;
+
+use super::schedule::Grant;
+
+/// Everything that can happen to a run.
+#[expect(missing_docs, reason = "the doc of a variant names its fields")]
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// Answers [`Command::Resolve`].
+    Resolved { task: TaskIndex, resolution: Resolution },
+    /// Answers [`Command::Claim`].
+    Claimed { task: TaskIndex, answer: ClaimAnswer },
+    /// Answers [`Command::AwaitClaim`]: it is worth looking again.
+    ClaimFree { task: TaskIndex },
+    /// What [`Command::Start`] needed before the job could not be made; there was no job.
+    LaunchFailed { task: TaskIndex, attempt: u32, failure: Failure },
+    /// The job of an attempt is over, at Unix milliseconds.
+    JobEnded { task: TaskIndex, attempt: u32, end: JobEnd, usage: Usage, at: u64 },
+    /// Answers [`Command::Collect`], at Unix milliseconds.
+    Collected { task: TaskIndex, attempt: u32, result: Result<Product, Failure>, at: u64 },
+    /// Answers [`Command::Sleep`].
+    BackoffOver { task: TaskIndex },
+    /// Somebody wants the run to stop, or to stop harder.
+    StopWished { by: String, kill: bool },
+    /// The run's own timeout is over.
+    RunTimedOut,
+}
+
+/// What a look at a task's key found.
+#[expect(missing_docs, reason = "the doc of a variant names its fields")]
+#[derive(Debug, Clone, PartialEq)]
+pub enum Resolution {
+    /// Its key has a whole record.
+    Hit(Box<Reused>),
+    /// It must run; without a key it is never cached.
+    Miss { key: Option<Key>, why: Reason },
+    /// Its `when` is false.
+    Skip,
+    /// It cannot run.
+    Failed(Failure),
+}
+
+/// Whether this run may compute a key.
+#[expect(missing_docs, reason = "the doc of a variant names its fields")]
+#[derive(Debug, Clone, PartialEq)]
+pub enum ClaimAnswer {
+    /// The driver holds the claim until the attempt is over.
+    Ours,
+    /// Somebody else computes it.
+    Held { by: String },
+    /// Somebody else has computed it meanwhile.
+    Hit(Box<Reused>),
+}
+
+/// A record that is taken instead of running.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reused {
+    /// Its key.
+    pub key: Key,
+    /// The run that made it.
+    pub from: RunId,
+    /// Artifacts.
+    pub outputs: Outputs,
+    /// Numbers.
+    pub metrics: Metrics,
+    /// Scalars.
+    pub values: Values,
+}
+
+/// What an attempt gave; its record exists.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Product {
+    /// The record's key; none when it is never cached.
+    pub key: Option<Key>,
+    /// Artifacts.
+    pub outputs: Outputs,
+    /// Numbers.
+    pub metrics: Metrics,
+    /// Scalars.
+    pub values: Values,
+}
+
+/// What the driver is to do. Those of [`Command::is_free`] may be done before the step's events are journalled.
+#[expect(missing_docs, reason = "the doc of a variant names its fields")]
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// Evaluate `when`, make the key, look it up.
+    Resolve { task: TaskIndex },
+    /// Try to claim the key and look it up once more.
+    Claim { task: TaskIndex, key: Key },
+    /// Wait a while, or until the key's claim is known to be free.
+    AwaitClaim { task: TaskIndex, key: Key },
+    /// Make environment and work folder, start the job, wait for its end. `outcome` is the run's, for hooks.
+    Start {
+        task: TaskIndex,
+        attempt: u32,
+        key: Option<Key>,
+        grant: Grant,
+        outcome: Option<RunOutcome>,
+    },
+    /// Find the job of an earlier process again and wait for its end.
+    Adopt { task: TaskIndex, attempt: u32, key: Option<Key> },
+    /// Take the outputs in and write the record.
+    Collect { task: TaskIndex, attempt: u32, key: Option<Key>, usage: Usage },
+    /// Wait until Unix milliseconds.
+    Sleep { task: TaskIndex, until: u64 },
+    /// Stop a job; its end is still to be told.
+    StopJob { task: TaskIndex, attempt: u32, kill: bool },
+    /// For the report only: what a task waits for.
+    Tell { task: TaskIndex, why: Waiting },
+}
+
+impl Command {
+    /// Whether it may be done before the events are journalled: a read, a pause, or (collect) something that a later
+    /// process does again with the same result.
+    pub fn is_free(&self) -> bool {
+        match self {
+            Self::Resolve { .. }
+            | Self::Claim { .. }
+            | Self::AwaitClaim { .. }
+            | Self::Collect { .. }
+            | Self::Sleep { .. }
+            | Self::Tell { .. } => true,
+            Self::Start { .. } | Self::Adopt { .. } | Self::StopJob { .. } => false,
+        }
+    }
+}
+
+/// What the machine says at once.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Step {
+    /// To be journalled, in order.
+    pub events: Vec<RunEvent>,
+    /// To be done, in order.
+    pub commands: Vec<Command>,
+}

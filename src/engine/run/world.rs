@@ -1,0 +1,567 @@
+//! A made-up world for the machine: random graphs, answers and mishaps, and an observer that knows the promises
+//! only from the events.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::digest::Digest;
+use crate::event::{
+    Created, Failure, JobEnd, Reason, RunEvent, RunOutcome, Selection, SnapshotId, Usage,
+};
+use crate::names::{Owner, RunId, StageName, TaskId};
+use crate::plan::graph::Part;
+use crate::plan::{Graph, PlannedTask, TaskIndex};
+use crate::spec::pipeline::{OnOom, Retries};
+use crate::state::Recorded;
+
+use super::{
+    ClaimAnswer, Command, Facts, Input, Product, Resolution, Reused, Run, Step, TaskFacts,
+};
+
+/// Small, fast, the same everywhere (splitmix64).
+pub(super) struct Dice(u64);
+
+impl Dice {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(super) fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(super) fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.roll() % end.max(1) as u64).unwrap()
+    }
+
+    pub(super) fn percent(&mut self, chance: u64) -> bool {
+        self.roll() % 100 < chance
+    }
+}
+
+/// Builds graphs: `Builder::new().task("a", &[]).task("b", &["a"])`.
+#[derive(Default)]
+pub(super) struct Builder {
+    tasks: Vec<PlannedTask>,
+    pub(super) facts: Vec<TaskFacts>,
+    on_failure: Option<TaskIndex>,
+    on_exit: Option<TaskIndex>,
+}
+
+impl Builder {
+    pub(super) fn new() -> Self {
+        Self::default()
+    }
+
+    pub(super) fn task(self, name: &str, needs: &[&str]) -> Self {
+        self.copies(name, needs, 1)
+    }
+
+    /// All copies need all copies of what they need.
+    pub(super) fn copies(mut self, name: &str, needs: &[&str], copies: u32) -> Self {
+        let needs: Vec<TaskIndex> = self
+            .tasks
+            .iter()
+            .enumerate()
+            .filter(|(_, task)| needs.contains(&task.id.stage.as_str()))
+            .map(|(index, _)| index)
+            .collect();
+        for copy in 1..=copies {
+            self.tasks.push(PlannedTask {
+                id: TaskId { stage: name.parse().unwrap(), copy },
+                label: format!("{name}[{copy}]"),
+                matrix: Vec::new(),
+                needs: needs.clone(),
+                needed_by: Vec::new(),
+                depth: 1,
+                part: Part::Wanted,
+            });
+            self.facts.push(TaskFacts::default());
+        }
+        self
+    }
+
+    pub(super) fn part(mut self, name: &str, part: Part) -> Self {
+        for (task, facts) in self.tasks.iter_mut().zip(&mut self.facts) {
+            if task.id.stage.as_str() == name {
+                task.part = part;
+                facts.reuse_only = (part == Part::ReuseOnly).then_some("no record");
+            }
+        }
+        self
+    }
+
+    pub(super) fn on_failure(mut self, name: &str) -> Self {
+        self.on_failure = Some(self.tasks.len());
+        self.task(name, &[]).part(name, Part::Out)
+    }
+
+    pub(super) fn on_exit(mut self, name: &str) -> Self {
+        self.on_exit = Some(self.tasks.len());
+        self.task(name, &[]).part(name, Part::Out)
+    }
+
+    pub(super) fn facts(mut self, name: &str, change: impl Fn(&mut TaskFacts)) -> Self {
+        for (task, facts) in self.tasks.iter().zip(&mut self.facts) {
+            if task.id.stage.as_str() == name {
+                change(facts);
+            }
+        }
+        self
+    }
+
+    pub(super) fn build(mut self) -> (Arc<Graph>, Facts) {
+        for index in (0..self.tasks.len()).rev() {
+            let depth = self.tasks[index].depth;
+            for need in self.tasks[index].needs.clone() {
+                self.tasks[need].needed_by.push(index);
+                self.tasks[need].depth = self.tasks[need].depth.max(depth + 1);
+            }
+        }
+        let graph = Graph { tasks: self.tasks, on_failure: self.on_failure, on_exit: self.on_exit };
+        let facts = Facts {
+            run: RunId::new(0, 7),
+            host: "here".to_owned(),
+            now: 0,
+            jobs: 100,
+            cpu: 8.0,
+            memory: 1000,
+            gpus: vec![0, 1],
+            keep_going: false,
+            tasks: self.facts,
+            picks: BTreeMap::new(),
+            held_gpus: BTreeMap::new(),
+        };
+        (Arc::new(graph), facts)
+    }
+}
+
+pub(super) fn created() -> RunEvent {
+    RunEvent::Created(Box::new(Created {
+        version: 1,
+        pipeline: "iris".parse().unwrap(),
+        snapshot: SnapshotId {
+            tree: String::new(),
+            commit: None,
+            reference: None,
+            dirty: false,
+            base: String::new(),
+            origin: String::new(),
+        },
+        file: Digest::of(b"file"),
+        params: BTreeMap::new(),
+        selection: Selection::default(),
+        cause: "cli".to_owned(),
+    }))
+}
+
+pub(super) fn owner() -> Owner {
+    Owner { host: "here".to_owned(), pid: 1, user: "me@here".to_owned() }
+}
+
+pub(super) fn recorded(events: impl IntoIterator<Item = RunEvent>) -> Vec<Recorded> {
+    (1..).zip(events).map(|(seq, event)| Recorded { seq, at: 0, epoch: 1, event }).collect()
+}
+
+/// What the world does, by chance in percent. The same task fares the same in every life of a run.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Fate {
+    pub(super) seed: u64,
+    pub(super) hit: u64,
+    pub(super) skip: u64,
+    pub(super) refuse: u64,
+    pub(super) bad_end: u64,
+    pub(super) lost: u64,
+    pub(super) bad_collect: u64,
+    pub(super) claim_held: u64,
+    pub(super) stop: u64,
+    pub(super) time_out: u64,
+    pub(super) twice: u64,
+}
+
+impl Fate {
+    pub(super) fn kind(seed: u64) -> Self {
+        Self { seed, hit: 20, claim_held: 20, twice: 5, lost: 5, ..Self::default() }
+    }
+
+    pub(super) fn cruel(seed: u64) -> Self {
+        Self {
+            skip: 5,
+            refuse: 4,
+            bad_end: 25,
+            lost: 10,
+            bad_collect: 5,
+            stop: 3,
+            time_out: 2,
+            ..Self::kind(seed)
+        }
+    }
+
+    fn of(&self, task: TaskIndex, attempt: u32, salt: u64) -> Dice {
+        let mut dice = Dice::new(self.seed ^ salt);
+        dice.0 ^= dice.roll().wrapping_add(task as u64 * 1_000_003 + u64::from(attempt) * 7919);
+        dice
+    }
+}
+
+/// A random graph with hooks, matrices, picks, requests, retries and selections.
+pub(super) fn random_graph(dice: &mut Dice) -> (Arc<Graph>, Facts) {
+    let mut builder = Builder::new();
+    let stages = 1 + dice.below(9);
+    let mut picks = BTreeMap::new();
+    let names: Vec<String> = (0..stages).map(|stage| format!("s{stage}")).collect();
+    for stage in 0..stages {
+        let needs: Vec<&str> =
+            (0..stage).filter(|_| dice.percent(35)).map(|need| names[need].as_str()).collect();
+        let copies = if dice.percent(25) { 1 + u32::try_from(dice.below(3)).unwrap() } else { 1 };
+        builder = builder.copies(&names[stage], &needs, copies);
+        if copies > 1 && dice.percent(60) {
+            let pick = crate::spec::pipeline::Pick {
+                metric: "score".to_owned(),
+                largest: dice.percent(50),
+            };
+            picks.insert(names[stage].parse::<StageName>().unwrap(), pick);
+        }
+        let odd = dice.below(100);
+        let retries = Retries {
+            max: u32::try_from(dice.below(3)).unwrap(),
+            backoff: Duration::from_secs(1),
+            on_oom: dice.percent(50).then_some(OnOom { factor: 2.0, max: Some(700) }),
+        };
+        builder = builder.facts(&names[stage], |facts| {
+            facts.retries = retries.clone();
+            facts.cpu = (odd % 3 == 0).then_some(1.5);
+            facts.memory = (odd % 4 == 0).then_some(if odd == 40 { 5000 } else { 300 });
+            facts.gpu = u32::from(odd % 5 == 0);
+        });
+        if dice.percent(4) {
+            builder = builder.part(&names[stage], Part::ReuseOnly);
+        }
+    }
+    if dice.percent(40) {
+        builder = builder.on_failure("alert");
+    }
+    if dice.percent(40) {
+        builder = builder.on_exit("clean");
+    }
+    let (graph, mut facts) = builder.build();
+    facts.jobs = 1 + u32::try_from(dice.below(4)).unwrap();
+    facts.cpu = 2.0;
+    facts.keep_going = dice.percent(50);
+    facts.picks = picks;
+    (graph, facts)
+}
+
+/// A run, its journal, what it waits for, and what was seen of it.
+pub(super) struct World {
+    pub(super) run: Run,
+    pub(super) journal: Vec<Recorded>,
+    asked: Vec<Command>,
+    stopped: BTreeSet<(TaskIndex, u32)>,
+    /// Jobs that really exist, in every life.
+    pub(super) jobs: BTreeSet<(TaskIndex, u32)>,
+    fate: Fate,
+    dice: Dice,
+    keep_going: bool,
+    jobs_allowed: usize,
+    seen: Seen,
+}
+
+/// What the events said.
+#[derive(Default)]
+struct Seen {
+    live: BTreeSet<TaskId>,
+    ended: BTreeMap<TaskId, bool>,
+    closing: bool,
+    outcome: Option<RunOutcome>,
+}
+
+impl World {
+    /// Recovers from `journal` and watches from there on.
+    pub(super) fn new(
+        graph: &Arc<Graph>,
+        facts: &Facts,
+        journal: Vec<Recorded>,
+        fate: Fate,
+        life: u64,
+    ) -> Self {
+        let (run, step) = Run::recover(Arc::clone(graph), facts.clone(), &journal).unwrap();
+        let mut world = Self {
+            run,
+            journal: Vec::new(),
+            asked: Vec::new(),
+            stopped: BTreeSet::new(),
+            jobs: BTreeSet::new(),
+            fate,
+            dice: Dice::new(fate.seed ^ life.wrapping_mul(0x1234_5678_9abc_def1)),
+            keep_going: facts.keep_going,
+            jobs_allowed: facts.jobs as usize,
+            seen: Seen::default(),
+        };
+        for record in journal {
+            world.see(record.event, false);
+        }
+        world.hear(step);
+        world
+    }
+
+    pub(super) fn fresh(graph: &Arc<Graph>, facts: &Facts, fate: Fate) -> Self {
+        Self::new(graph, facts, recorded([created()]), fate, 0)
+    }
+
+    /// Answers in random order until the run ends.
+    pub(super) fn go(&mut self) -> RunOutcome {
+        for _ in 0..10_000 {
+            if let Some(outcome) = self.run.outcome() {
+                assert_eq!(self.seen.outcome, Some(outcome));
+                assert!(matches!(self.journal.last().unwrap().event, RunEvent::Ended { .. }));
+                return outcome;
+            }
+            let input = if self.dice.percent(self.fate.stop) {
+                Input::StopWished { by: "me".to_owned(), kill: self.dice.percent(30) }
+            } else if self.dice.percent(self.fate.time_out) {
+                Input::RunTimedOut
+            } else {
+                assert!(!self.asked.is_empty(), "stuck: {:?}", self.run);
+                let chosen = self.dice.below(self.asked.len());
+                let command = self.asked.swap_remove(chosen);
+                let Some(input) = self.answer(&command) else { continue };
+                if self.dice.percent(self.fate.twice) {
+                    let step = self.run.step(input.clone());
+                    self.hear(step);
+                }
+                input
+            };
+            let step = self.run.step(input);
+            self.hear(step);
+        }
+        panic!("the run does not end: {:?}", self.run);
+    }
+
+    fn hear(&mut self, step: Step) {
+        if let Err(why) = self.run.check() {
+            let journal: Vec<&RunEvent> = self.journal[1..].iter().map(|r| &r.event).collect();
+            panic!("{why}\nafter {journal:#?}\nsaid {step:#?}\n{:?}", self.run.phase);
+        }
+        for event in step.events {
+            self.see(event, true);
+        }
+        for command in step.commands {
+            match &command {
+                Command::StopJob { task, attempt, .. } => {
+                    self.stopped.insert((*task, *attempt));
+                    continue;
+                }
+                Command::Tell { .. } => continue,
+                Command::Start { task, attempt, .. } => {
+                    assert!(self.jobs.insert((*task, *attempt)), "a job was started twice");
+                }
+                _ => {}
+            }
+            self.asked.push(command);
+        }
+    }
+
+    /// The promises, from events alone. `live` is false while an old journal is read.
+    fn see(&mut self, event: RunEvent, live: bool) {
+        let graph = Arc::clone(self.run.graph());
+        let hook = |task: &TaskId| {
+            let index = graph.find(task);
+            index == graph.on_failure || index == graph.on_exit
+        };
+        assert!(
+            self.seen.outcome.is_none() || matches!(event, RunEvent::Reopened { .. }),
+            "after the end: {event:?}"
+        );
+        match &event {
+            RunEvent::AttemptStarted { task, .. } => {
+                assert!(!self.seen.ended.contains_key(task), "{task:?} had ended");
+                assert!(self.seen.live.insert(task.clone()), "{task:?} ran already");
+                if !hook(task) {
+                    assert!(!self.seen.closing || !live, "{task:?} is new");
+                    self.assert_needs(&graph, task);
+                }
+                if live {
+                    assert!(
+                        self.seen.live.len() <= self.jobs_allowed
+                            || self.asked.iter().any(|c| matches!(c, Command::Adopt { .. })),
+                        "more jobs than allowed"
+                    );
+                }
+            }
+            RunEvent::TaskReused { task, .. } => {
+                self.assert_needs(&graph, task);
+                self.ended(task, true);
+            }
+            RunEvent::TaskDone { task, .. } => self.ended(task, true),
+            RunEvent::TaskFailed { task, .. } => {
+                self.ended(task, false);
+                self.seen.closing |= !hook(task) && !self.keep_going;
+            }
+            RunEvent::TaskSkipped { task, .. }
+            | RunEvent::TaskBlocked { task, .. }
+            | RunEvent::TaskCancelled { task } => self.ended(task, false),
+            RunEvent::RetryScheduled { task, .. } => {
+                self.seen.live.remove(task);
+            }
+            RunEvent::StopWished { .. } | RunEvent::RunTimedOut => self.seen.closing = true,
+            RunEvent::Ended { outcome } => {
+                assert!(self.seen.live.is_empty(), "ended beside {:?}", self.seen.live);
+                self.seen.outcome = Some(*outcome);
+            }
+            RunEvent::TakenOver { .. } => {
+                // What was cancelled by a wish that died with its process may come back.
+                self.seen.closing = false;
+                let cancelled: Vec<TaskId> = self
+                    .journal
+                    .iter()
+                    .filter_map(|record| match &record.event {
+                        RunEvent::TaskCancelled { task } => Some(task.clone()),
+                        _ => None,
+                    })
+                    .collect();
+                self.seen.ended.retain(|task, _| !cancelled.contains(task));
+            }
+            RunEvent::Reopened { .. } => {
+                let finished = std::mem::take(&mut self.seen.ended);
+                let stays = finished.into_iter().filter(|(task, good)| *good && !hook(task));
+                self.seen = Seen { ended: stays.collect(), ..Seen::default() };
+            }
+            RunEvent::Created(_) | RunEvent::AttemptEnded { .. } | RunEvent::Picked { .. } => {}
+        }
+        let seq = self.journal.len() as u64 + 1;
+        self.journal.push(Recorded { seq, at: 0, epoch: 1, event });
+    }
+
+    fn assert_needs(&self, graph: &Graph, task: &TaskId) {
+        for &need in &graph.tasks[graph.find(task).unwrap()].needs {
+            let id = &graph.tasks[need].id;
+            assert_eq!(self.seen.ended.get(id), Some(&true), "{task:?} went before {id:?}");
+        }
+    }
+
+    fn ended(&mut self, task: &TaskId, good: bool) {
+        self.seen.live.remove(task);
+        assert!(self.seen.ended.insert(task.clone(), good).is_none(), "{task:?} ended twice");
+    }
+
+    /// Tasks that have a result.
+    pub(super) fn finished(&self) -> BTreeSet<TaskId> {
+        self.seen.ended.iter().filter(|(_, good)| **good).map(|(task, _)| task.clone()).collect()
+    }
+
+    fn answer(&mut self, command: &Command) -> Option<Input> {
+        let fate = self.fate;
+        Some(match *command {
+            Command::Resolve { task } => {
+                Input::Resolved { task, resolution: fate.resolution(task) }
+            }
+            Command::Claim { task, key } => Input::Claimed {
+                task,
+                answer: if self.dice.percent(fate.claim_held) {
+                    ClaimAnswer::Held { by: "another run".to_owned() }
+                } else if self.dice.percent(fate.claim_held / 4) {
+                    ClaimAnswer::Hit(Box::new(reused(task, key)))
+                } else {
+                    ClaimAnswer::Ours
+                },
+            },
+            Command::AwaitClaim { task, .. } => Input::ClaimFree { task },
+            Command::Start { task, attempt, .. } => self.job_ended(task, attempt),
+            Command::Adopt { task, attempt, .. } if self.jobs.contains(&(task, attempt)) => {
+                self.job_ended(task, attempt)
+            }
+            Command::Adopt { task, attempt, .. } => Input::JobEnded {
+                task,
+                attempt,
+                end: JobEnd::Lost { why: "never started".to_owned() },
+                usage: Usage::default(),
+                at: 0,
+            },
+            Command::Collect { task, attempt, key, .. } => {
+                let mut dice = fate.of(task, attempt, 3);
+                let result = if dice.percent(fate.bad_collect) {
+                    Err(if dice.percent(50) {
+                        Failure::InputChanged { input: "data".parse().unwrap() }
+                    } else {
+                        Failure::MetricsInvalid { why: "no file".to_owned() }
+                    })
+                } else {
+                    Ok(Product {
+                        key,
+                        outputs: BTreeMap::new(),
+                        metrics: metrics(task),
+                        values: BTreeMap::new(),
+                    })
+                };
+                Input::Collected { task, attempt, result, at: 0 }
+            }
+            Command::Sleep { task, .. } => Input::BackoffOver { task },
+            Command::StopJob { .. } | Command::Tell { .. } => return None,
+        })
+    }
+
+    fn job_ended(&mut self, task: TaskIndex, attempt: u32) -> Input {
+        let mut dice = self.fate.of(task, attempt, 1);
+        let stopped = self.stopped.contains(&(task, attempt)) && self.dice.percent(80);
+        let end = if stopped {
+            JobEnd::Cancelled
+        } else if dice.percent(self.fate.lost) {
+            JobEnd::Lost { why: "the monitor is gone".to_owned() }
+        } else if dice.percent(self.fate.bad_end) {
+            match dice.below(6) {
+                0 => JobEnd::OutOfMemory { limit: 1 },
+                1 => JobEnd::TimedOut { after: Duration::from_secs(1) },
+                2 => JobEnd::Signalled(9),
+                3 => {
+                    let failure = Failure::Environment { log: "no such package".to_owned() };
+                    return Input::LaunchFailed { task, attempt, failure };
+                }
+                _ => JobEnd::Exited(1),
+            }
+        } else {
+            JobEnd::Exited(0)
+        };
+        Input::JobEnded { task, attempt, end, usage: Usage::default(), at: 0 }
+    }
+}
+
+impl Fate {
+    fn resolution(&self, task: TaskIndex) -> Resolution {
+        let mut dice = self.of(task, 0, 2);
+        let key = Digest::of(&task.to_le_bytes());
+        if dice.percent(self.skip) {
+            Resolution::Skip
+        } else if dice.percent(self.refuse) {
+            Resolution::Failed(Failure::Expression { why: "no such name".to_owned() })
+        } else if dice.percent(self.hit) {
+            Resolution::Hit(Box::new(reused(task, key)))
+        } else {
+            Resolution::Miss { key: dice.percent(70).then_some(key), why: Reason::FirstTime }
+        }
+    }
+}
+
+pub(super) fn reused(task: TaskIndex, key: Digest) -> Reused {
+    Reused {
+        key,
+        from: RunId::new(0, 1),
+        outputs: BTreeMap::new(),
+        metrics: metrics(task),
+        values: BTreeMap::new(),
+    }
+}
+
+/// Some tasks report no score.
+fn metrics(task: TaskIndex) -> BTreeMap<String, f64> {
+    if task % 7 == 6 {
+        return BTreeMap::new();
+    }
+    let score = f64::from(u32::try_from(task * 31 % 11).unwrap());
+    BTreeMap::from([("score".to_owned(), score)])
+}
