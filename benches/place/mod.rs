@@ -199,3 +199,52 @@ fn field(text: &str, name: &str) -> Option<u64> {
         .parse()
         .ok()
 }
+
+/// A layered web of tasks through the pure machine, every one of which runs once.
+pub(crate) fn engine_alone(tasks: usize) {
+    use flowrun::engine::run::{Facts, TaskFacts, rehearse};
+    use flowrun::plan::graph::{Graph, Part, PlannedTask};
+
+    const WIDTH: usize = 100;
+    let planned = |index: usize| PlannedTask {
+        id: flowrun::names::TaskId { stage: format!("s{index}").parse().expect("a name"), copy: 1 },
+        label: format!("s{index}"),
+        matrix: Vec::new(),
+        needs: index.checked_sub(WIDTH).into_iter().collect(),
+        needed_by: (index + WIDTH < tasks).then_some(index + WIDTH).into_iter().collect(),
+        depth: u32::try_from((tasks - index).div_ceil(WIDTH)).expect("a small web"),
+        part: Part::Wanted,
+    };
+    let graph = Graph::from_tasks((0..tasks).map(planned).collect(), None, None);
+    let facts = Facts {
+        run: flowrun::names::RunId::new(0, 1),
+        host: "bench".to_owned(),
+        now: 0,
+        jobs: 16,
+        cpu: 16.0,
+        memory: 1 << 30,
+        gpus: Vec::new(),
+        keep_going: false,
+        tasks: vec![TaskFacts::default(); tasks],
+        picks: std::collections::BTreeMap::new(),
+        held_gpus: std::collections::BTreeMap::new(),
+    };
+    let created = flowrun::event::Created {
+        version: flowrun::event::JOURNAL_VERSION,
+        pipeline: "bench".parse().expect("a name"),
+        snapshot: flowrun::event::SnapshotId {
+            tree: String::new(),
+            commit: None,
+            reference: None,
+            dirty: false,
+            base: String::new(),
+            origin: String::new(),
+        },
+        file: flowrun::digest::Digest::of(b""),
+        params: std::collections::BTreeMap::new(),
+        selection: flowrun::event::Selection::default(),
+        cause: "bench".to_owned(),
+    };
+    let told = rehearse(std::sync::Arc::new(graph), facts, created).expect("a new journal fits");
+    assert_eq!(told.attempts, tasks, "every task ran once");
+}

@@ -583,7 +583,7 @@ fn a_journal_that_cannot_be_is_refused() {
 fn a_cycle_is_stuck() {
     let (graph, facts) = Builder::new().task("a", &[]).task("b", &["a"]).build();
     let mut graph = Graph::clone(&graph);
-    graph.tasks[0].needs.push(1);
+    graph.tasks[0].needs = [1].into();
     let (run, step) = Run::recover(Arc::new(graph), facts, &recorded([created()])).unwrap();
     assert_eq!(step, Step::default());
     assert!(run.stuck().unwrap().contains("a[1], b[1]"));

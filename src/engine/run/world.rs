@@ -64,7 +64,7 @@ impl Builder {
 
     /// All copies need all copies of what they need.
     pub(super) fn copies(mut self, name: &str, needs: &[&str], copies: u32) -> Self {
-        let needs: Vec<TaskIndex> = self
+        let needs: Arc<[TaskIndex]> = self
             .tasks
             .iter()
             .enumerate()
@@ -76,8 +76,8 @@ impl Builder {
                 id: TaskId { stage: name.parse().unwrap(), copy },
                 label: format!("{name}[{copy}]"),
                 matrix: Vec::new(),
-                needs: needs.clone(),
-                needed_by: Vec::new(),
+                needs: Arc::clone(&needs),
+                needed_by: Arc::default(),
                 depth: 1,
                 part: Part::Wanted,
             });
@@ -116,14 +116,18 @@ impl Builder {
     }
 
     pub(super) fn build(mut self) -> (Arc<Graph>, Facts) {
+        let mut needed_by = vec![Vec::new(); self.tasks.len()];
         for index in (0..self.tasks.len()).rev() {
             let depth = self.tasks[index].depth;
-            for need in self.tasks[index].needs.clone() {
-                self.tasks[need].needed_by.push(index);
+            for &need in Arc::clone(&self.tasks[index].needs).iter() {
+                needed_by[need].push(index);
                 self.tasks[need].depth = self.tasks[need].depth.max(depth + 1);
             }
         }
-        let graph = Graph { tasks: self.tasks, on_failure: self.on_failure, on_exit: self.on_exit };
+        for (task, users) in self.tasks.iter_mut().zip(needed_by) {
+            task.needed_by = users.into();
+        }
+        let graph = Graph::from_tasks(self.tasks, self.on_failure, self.on_exit);
         let facts = Facts {
             run: RunId::new(0, 7),
             host: "here".to_owned(),
@@ -439,7 +443,7 @@ impl World {
     }
 
     fn assert_needs(&self, graph: &Graph, task: &TaskId) {
-        for &need in &graph.tasks[graph.find(task).unwrap()].needs {
+        for &need in graph.tasks[graph.find(task).unwrap()].needs.iter() {
             let id = &graph.tasks[need].id;
             assert_eq!(self.seen.ended.get(id), Some(&true), "{task:?} went before {id:?}");
         }
