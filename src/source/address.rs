@@ -105,7 +105,7 @@ impl fmt::Debug for Address {
 }
 
 /// `text` with the userinfo cut out of every `scheme://userinfo@host` in it.
-pub(super) fn redact(text: &str) -> String {
+pub fn redact(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("://") {

@@ -17,6 +17,8 @@ mod work_tree;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use address::redact;
+
 use crate::event::SnapshotId;
 
 /// Where code is to be taken from.
