@@ -131,13 +131,11 @@ async fn venv(
     fs::write(root.join("pyvenv.cfg"), text)?;
     let check = "import sys, encodings; sys.exit(sys.prefix == sys.base_prefix)";
     let python = root.join("bin/python");
-    match tools.run(&python, ["-I", "-c", check]).await? {
-        Ok(_) => Ok(()),
-        Err(_) => {
-            clear(root)?;
-            standard_venv(tools, definition, root, true).await
-        }
+    if tools.run(&python, ["-I", "-c", check]).await?.is_ok() {
+        return Ok(());
     }
+    clear(root)?;
+    standard_venv(tools, definition, root, true).await
 }
 
 /// By the interpreter's own `venv`; slower, and right where the layout is another.
@@ -216,10 +214,12 @@ impl Lists {
     fn write(definition: &Definition, root: &Path) -> std::io::Result<Self> {
         let (mut wanted, mut bounds) = (String::new(), String::new());
         for line in &definition.requirements {
-            match line.strip_prefix("-c ") {
-                Some(line) => bounds += &format!("{line}\n"),
-                None => wanted += &format!("{line}\n"),
-            }
+            let (list, line) = match line.strip_prefix("-c ") {
+                Some(line) => (&mut bounds, line),
+                None => (&mut wanted, line.as_str()),
+            };
+            list.push_str(line);
+            list.push('\n');
         }
         let requirements = root.with_extension("requirements.txt");
         own_file(&requirements, &wanted)?;

@@ -85,7 +85,7 @@ fn look(
         Some(wanted) => {
             let numbers: Vec<&str> = wanted.split('.').collect();
             let number = |n: &&str| !n.is_empty() && n.bytes().all(|byte| byte.is_ascii_digit());
-            if numbers.len() > 3 || !numbers.iter().all(|n| number(&n)) {
+            if numbers.len() > 3 || !numbers.iter().all(number) {
                 return Err(EnvironmentError::Definition {
                     message: format!("`{wanted}` is no Python version"),
                     help: "write it like \"3.12\", in quotes".to_owned(),
@@ -101,16 +101,19 @@ fn look(
     let mut cache = Cache::open(settings);
     let mut others = Vec::new();
     let mut chosen = None;
-    'names: for name in &names {
-        for command in programs(&settings.path, name) {
-            match cache.ask(&command) {
-                Some(one) if python.is_none_or(|wanted| matches(&one.version, wanted)) => {
-                    chosen = Some(one);
-                    break 'names;
-                }
-                Some(one) => others.push(one.version),
-                None => {}
+    // Folder by folder, as a shell looks: the first folder that has a fitting one is the one the caller put in front.
+    for command in settings
+        .path
+        .split(':')
+        .flat_map(|folder| names.iter().flat_map(move |name| programs(folder, name)))
+    {
+        match cache.ask(&command) {
+            Some(one) if python.is_none_or(|wanted| matches(&one.version, wanted)) => {
+                chosen = Some(one);
+                break;
             }
+            Some(one) => others.push(one.version),
+            None => {}
         }
     }
     if let (None, Some(wanted)) = (&chosen, python) {
@@ -200,7 +203,7 @@ impl<'a> Cache<'a> {
         drop(write());
     }
 
-    /// What this command runs; none when that is no Python 3.
+    /// What this command runs; none when that is no Python 3. What could not even be started is asked again next time.
     fn ask(&mut self, command: &Path) -> Option<Interpreter> {
         let here = stamp(command)?;
         if let Some(known) = self.known.get(command)
@@ -211,7 +214,9 @@ impl<'a> Cache<'a> {
             return known.found.clone().map(|(found, _)| found);
         }
         let version_files = self.version_files(command);
-        let answer = self.run(command);
+        let output = self.run(command)?;
+        let answer: Option<Answer> =
+            serde_json::from_slice(&output.stdout).ok().filter(|_| output.status.success());
         let direct = answer.as_ref().is_some_and(|answer| {
             fs::canonicalize(&answer.executable).ok() == fs::canonicalize(command).ok()
         });
@@ -234,12 +239,10 @@ impl<'a> Cache<'a> {
         found.map(|(found, _)| found)
     }
 
-    fn run(&self, command: &Path) -> Option<Answer> {
+    fn run(&self, command: &Path) -> Option<std::process::Output> {
         let mut command = Command::new(command);
         command.args(["-E", "-s", "-c", QUESTION]).stderr(Stdio::null());
-        let output = quiet(&mut command, self.settings).output().ok()?;
-        let answer: Answer = serde_json::from_slice(&output.stdout).ok()?;
-        output.status.success().then_some(answer)
+        quiet(&mut command, self.settings).output().ok()
     }
 
     /// The files by which version managers decide, as far as they exist. Their variables reach no interpreter here.
@@ -289,8 +292,11 @@ mod tests {
             count = count.display(),
             base = base.display()
         );
-        fs::write(folder.join(name), text).unwrap();
-        fs::set_permissions(folder.join(name), PermissionsExt::from_mode(0o755)).unwrap();
+        // Written by another process: a file that this one has open for writing cannot be run (other tests fork too).
+        let place = folder.join(name);
+        let script = "printf %s \"$1\" > \"$0\" && chmod 755 \"$0\"";
+        let made = Command::new("sh").arg("-c").arg(script).arg(place).arg(text).status().unwrap();
+        assert!(made.success());
     }
 
     #[test]

@@ -50,9 +50,9 @@ pub(super) fn take(
     let origin =
         remote_of(&repository, &root).map_or_else(|| utf8(&root).map(str::to_owned), Ok)?;
     let mirror = Mirror::open_or_create(settings, &origin)?;
-    let recorder = Recorder::new(&mirror, &root, home.as_deref(), Limit::EachUntracked);
-    let recorded = recorder.record(&repository, "")?;
-    let mut remarks = recorder.close()?;
+    let reader = Recorder::new(&mirror, &root, home.as_deref(), Limit::EachUntracked);
+    let recorded = reader.record(&repository, "")?;
+    let mut remarks = reader.close()?;
     if recorded.dirty {
         remarks.push("the work tree has uncommitted changes; they are recorded as they are".into());
     }
@@ -79,9 +79,9 @@ fn plain(
     // The mirror itself, looking at the folder as its work tree: in memory only, nothing of this is written.
     let view = Repository::open_bare(&mirror.path)?;
     view.set_workdir(folder, false)?;
-    let recorder = Recorder::new(&mirror, folder, home, Limit::Total);
-    let recorded = recorder.record(&view, "")?;
-    let mut remarks = recorder.close()?;
+    let reader = Recorder::new(&mirror, folder, home, Limit::Total);
+    let recorded = reader.record(&view, "")?;
+    let mut remarks = reader.close()?;
     remarks.push(format!(
         "`{}` is in no git repo: no commit is recorded, so what is made here cannot be made again \
          elsewhere, and every new or changed file is hashed",

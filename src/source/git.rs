@@ -71,7 +71,7 @@ impl<'a> Git<'a> {
         command
     }
 
-    fn run(&self, mut command: Command, address: &Address) -> Result<String, SourceError> {
+    fn run(mut command: Command, address: &Address) -> Result<String, SourceError> {
         let output = command.output().map_err(|error| match error.kind() {
             ErrorKind::NotFound => {
                 SourceError::new("`git` is not installed, or not in `PATH`").help("install git")
@@ -88,7 +88,7 @@ impl<'a> Git<'a> {
     pub(super) fn offer(&self, address: &Address) -> Result<Offer, SourceError> {
         let mut command = self.command();
         command.args(["ls-remote", "--symref", "--", address.for_git()]);
-        Ok(parse_offer(&self.run(command, address)?))
+        Ok(parse_offer(&Self::run(command, address)?))
     }
 
     /// Fetches into the mirror. `deep` also brings the history.
@@ -108,7 +108,7 @@ impl<'a> Git<'a> {
             command.arg("--unshallow");
         }
         command.arg("--").arg(address.for_git()).args(refspecs);
-        self.run(command, address)?;
+        Self::run(command, address)?;
         mirror.repository.odb()?.refresh()?;
         Ok(())
     }
@@ -133,7 +133,7 @@ impl<'a> Git<'a> {
         command.args(["-c", "remote.origin.fetch=+refs/heads/*:refs/remotes/origin/*"]);
         command.arg("--git-dir").arg(&mirror.path);
         command.args(["lfs", "fetch", "origin", &commit.to_string()]);
-        self.run(command, address).map(drop)
+        Self::run(command, address).map(drop)
     }
 }
 

@@ -78,15 +78,17 @@ impl Stamps {
         if self.seen == self.known {
             return Ok(());
         }
-        let mut text = String::new();
+        let mut next = std::io::BufWriter::new(self.next.as_file_mut());
         for (path, (stamp, blob)) in &self.seen {
             let Stamp { size, modified, changed, inode } = stamp;
-            text += &format!(
+            write!(
+                next,
                 "{blob} {size} {} {} {} {} {inode} {path}\0",
                 modified.0, modified.1, changed.0, changed.1
-            );
+            )?;
         }
-        self.next.write_all(text.as_bytes())?;
+        next.flush()?;
+        drop(next);
         self.next.persist(&self.place).map_err(|error| error.error)?;
         Ok(())
     }

@@ -209,12 +209,9 @@ fn what_was_pinned_stays_when_the_repo_changes_or_vanishes() {
     assert_eq!(second.changed_paths(&first.id.tree), ["a", "b"]);
     assert_eq!(first.changed_paths(&first.id.tree), [""; 0]);
     fs::remove_dir_all(&repo.path).unwrap();
-    let gc = Command::new("git").arg("--git-dir").arg(&first.mirror).args([
-        "gc",
-        "--quiet",
-        "--prune=now",
-    ]);
-    assert!({ gc }.status().unwrap().success());
+    let mut gc = Command::new("git");
+    gc.arg("--git-dir").arg(&first.mirror).args(["gc", "--quiet", "--prune=now"]);
+    assert!(gc.status().unwrap().success());
     let again = open(&place.settings, &first.id).unwrap();
     assert_eq!(text(&again, "a"), "one");
     let error = open(&place.settings, &second.id).unwrap_err();
@@ -460,6 +457,33 @@ fn large_file_pointers_count_as_on_disk() {
     assert!(error.help.is_some(), "{error}");
     repo.write("m/model.bin", "content");
     assert_eq!(text(&place.take(&repo.path).unwrap(), "m/model.bin"), "content");
+}
+
+#[test]
+fn large_files_of_a_url_come_through_git_lfs() {
+    let mut place = Place::new();
+    // Stands for `git-lfs`: fetching puts the content where the real one does.
+    let bin = place.folder.path().join("bin");
+    fs::create_dir(&bin).unwrap();
+    let digest = "b".repeat(64);
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = fetch ] || exit 0\nd=\"$GIT_DIR/lfs/objects/bb/bb\"\nmkdir -p \"$d\"\n\
+         printf content > \"$d/{digest}\"\n"
+    );
+    let made = Command::new("sh")
+        .args(["-c", "printf %s \"$1\" > \"$0\" && chmod 755 \"$0\""])
+        .arg(bin.join("git-lfs"))
+        .arg(script)
+        .status();
+    assert!(made.unwrap().success());
+    place.settings.env[0].1 = format!("{}:{}", bin.display(), place.settings.env[0].1);
+    let repo = place.repo("repo");
+    repo.write(".gitattributes", "*.bin filter=lfs -text\n");
+    let pointer =
+        format!("version https://git-lfs.github.com/spec/v1\noid sha256:{digest}\nsize 7\n");
+    repo.write("model.bin", &pointer);
+    repo.commit();
+    assert_eq!(text(&place.fetch(repo.url(), None).unwrap(), "model.bin"), "content");
 }
 
 #[test]
