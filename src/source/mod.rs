@@ -1,8 +1,23 @@
 //! A commit, a work tree, a folder or a URL → a pinned snapshot in flowrun's own bare mirror.
 //! Knows nothing of pipelines. Never writes into a user's repo. (git2's one home.)
 
-use std::path::{Path, PathBuf};
+mod address;
+mod blobs;
+mod edits;
+mod folder;
+mod git;
+mod large;
+mod links;
+mod mirror;
+mod remote;
+mod snapshot;
+mod stamps;
+mod work_tree;
+
+use std::path::PathBuf;
 use std::sync::Arc;
+
+pub use address::redact;
 
 use crate::event::SnapshotId;
 
@@ -25,7 +40,9 @@ pub enum Origin {
 pub struct SourceSettings {
     /// `mirror/` of the home: one bare repo per origin lies in it.
     pub mirrors: PathBuf,
-    /// Variables for the `git` program (the caller's, filtered).
+    /// The flowrun home. What lies in it is no code, also when it lies inside a work tree.
+    pub home: PathBuf,
+    /// Variables for the `git` program (the caller's, filtered): `PATH`, `HOME`, `SSH_AUTH_SOCK`, proxies.
     pub env: Vec<(String, String)>,
 }
 
@@ -62,6 +79,8 @@ pub struct Snapshot {
     pub files: Arc<Vec<SourceFile>>,
     /// Things worth a line: the folder is no git repo and what that costs; the tree is dirty.
     pub remarks: Vec<String>,
+    /// What was read before, so that a thousand stages do not inflate the same files.
+    pub(crate) blobs: Arc<blobs::Blobs>,
 }
 
 /// Why no snapshot could be made (exit 5), with what to do.
@@ -74,38 +93,61 @@ pub struct SourceError {
     pub help: Option<String>,
 }
 
-/// Takes a snapshot. For a folder the base is that folder; for git the root, or `base` below it.
+impl SourceError {
+    fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), help: None }
+    }
+
+    fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+impl From<git2::Error> for SourceError {
+    fn from(error: git2::Error) -> Self {
+        let plain = Self::new(format!("git data cannot be read: {}", error.message()));
+        match error.code() {
+            git2::ErrorCode::Owner => plain.help(
+                "tell git that you trust the folder: `git config --global --add safe.directory FOLDER`",
+            ),
+            _ => plain,
+        }
+    }
+}
+
+impl From<std::io::Error> for SourceError {
+    fn from(error: std::io::Error) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+/// Takes a snapshot. For a folder the base is that folder (or `base` below it); for git the root, or `base` below it.
+///
+/// Nothing is written outside `settings.mirrors`. A crash midway leaves objects that the next call uses.
 pub fn take(
     settings: &SourceSettings,
     origin: &Origin,
     base: Option<&str>,
 ) -> Result<Snapshot, SourceError> {
-    let _ = (settings, origin, base);
-    todo!()
+    match origin {
+        Origin::Folder(folder) => folder::take(settings, folder, base),
+        Origin::Git { url, reference } => remote::take(settings, url, reference.as_deref(), base),
+    }
 }
 
 /// Opens a snapshot taken earlier (resume, debug).
 pub fn open(settings: &SourceSettings, id: &SnapshotId) -> Result<Snapshot, SourceError> {
-    let _ = (settings, id);
-    todo!()
+    Snapshot::open(settings, id.clone())
 }
 
-impl Snapshot {
-    /// The bytes of one file (path from the root); for the pipeline file of `apply URL` and requirements files.
-    pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>, SourceError> {
-        let _ = path;
-        todo!()
-    }
-
-    /// Writes these files below `folder` (which exists), as copies with their modes. Never follows a link that is already there.
-    pub fn write_files(&self, files: &[&SourceFile], folder: &Path) -> Result<(), SourceError> {
-        let _ = (files, folder);
-        todo!()
-    }
-
-    /// Keeps the tree from git's garbage collection for a run; `unpin` lets it go.
-    pub fn pin(&self, name: &str) -> Result<(), SourceError> {
-        let _ = name;
-        todo!()
+/// Lets go what [`Snapshot::pin`] kept under `name`; the snapshot itself need not be readable any more.
+pub fn unpin(settings: &SourceSettings, id: &SnapshotId, name: &str) -> Result<(), SourceError> {
+    match mirror::Mirror::open(settings, &id.origin)? {
+        Some(mirror) => mirror.unpin(name),
+        None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;
