@@ -117,13 +117,11 @@ fn left_pieces(count: usize) -> usize {
 }
 
 fn join(values: &[ChainingValue]) -> ChainingValue {
-    match values {
-        [value] => *value,
-        _ => {
-            let (left, right) = values.split_at(left_pieces(values.len()));
-            merge_subtrees_non_root(&join(left), &join(right), Mode::Hash)
-        }
+    if let [value] = values {
+        return *value;
     }
+    let (left, right) = values.split_at(left_pieces(values.len()));
+    merge_subtrees_non_root(&join(left), &join(right), Mode::Hash)
 }
 
 #[cfg(test)]

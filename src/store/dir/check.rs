@@ -6,7 +6,7 @@ use std::path::Path;
 
 use fs_err::File;
 
-use super::folder::{Folder, Shelf, locked};
+use super::folder::{Folder, ObjectKind, locked};
 use super::object::is_untouched;
 use super::record::read_record;
 use crate::digest::{Digest, Key};
@@ -23,7 +23,7 @@ impl Folder {
         locked(&self.known).clear();
         let mut blobs = HashMap::new();
         for part in 0..=u8::MAX {
-            for (digest, path) in self.part(Shelf::Blob, part)? {
+            for (digest, path) in self.part(ObjectKind::Blob, part)? {
                 if let Some(size) = self.check_blob(&digest, &path, &mut report)? {
                     blobs.insert(digest, size);
                     progress(size);
@@ -31,12 +31,12 @@ impl Folder {
             }
         }
         for part in 0..=u8::MAX {
-            for (digest, path) in self.part(Shelf::Tree, part)? {
+            for (digest, path) in self.part(ObjectKind::Tree, part)? {
                 self.check_manifest(&digest, &path, &blobs, &mut report)?;
             }
         }
         for part in 0..=u8::MAX {
-            for (key, path) in self.part(Shelf::Record, part)? {
+            for (key, path) in self.part(ObjectKind::Record, part)? {
                 self.check_record(&key, &path, &mut report)?;
             }
         }
@@ -88,7 +88,7 @@ impl Folder {
         };
         let lacking = artifact::files(&entries)
             .filter(|(digest, size)| blobs.get(digest) != Some(size))
-            .map(|(digest, _)| self.object(Shelf::Blob, &digest).display().to_string());
+            .map(|(digest, _)| self.object(ObjectKind::Blob, &digest).display().to_string());
         for blob in lacking {
             report.broken.push(format!(
                 "`{blob}`, which the artifact `{digest}` needs, is not there: {RUNS_AGAIN}"
@@ -106,7 +106,7 @@ impl Folder {
             return self.put_away_and_tell(path, "does not hold the parts of its key", report);
         }
         for (output, artifact) in &record.outputs {
-            if fs_err::symlink_metadata(self.object(Shelf::Tree, artifact)).is_err() {
+            if fs_err::symlink_metadata(self.object(ObjectKind::Tree, artifact)).is_err() {
                 report.broken.push(format!(
                     "`{}` names the artifact `{artifact}` as output `{output}`, which is not there: {RUNS_AGAIN}",
                     path.display()

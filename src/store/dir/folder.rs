@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
+use std::hash::BuildHasher;
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fs_err::File;
 use fs_err::os::unix::fs::OpenOptionsExt;
@@ -26,6 +27,8 @@ pub(super) const UNFINISHED: &str = "store-";
 pub(super) struct Folder {
     root: PathBuf,
     tmp: PathBuf,
+    /// Tells this opening of the store from others by the same or an earlier process.
+    random: u64,
     serial: AtomicU64,
     started: OnceLock<(i64, Instant)>,
     /// Manifests that were read.
@@ -46,7 +49,7 @@ impl fmt::Debug for Folder {
 
 /// The kinds of objects that are kept by digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shelf {
+pub(super) enum ObjectKind {
     /// Bytes of one file.
     Blob,
     /// Manifests.
@@ -55,7 +58,7 @@ pub(super) enum Shelf {
     Record,
 }
 
-impl Shelf {
+impl ObjectKind {
     fn name(self) -> &'static str {
         match self {
             Self::Blob => "blob",
@@ -79,6 +82,7 @@ impl Folder {
         Ok(Self {
             root: root.to_owned(),
             tmp,
+            random: std::hash::RandomState::new().hash_one(0),
             serial: AtomicU64::new(0),
             started: OnceLock::new(),
             known: Mutex::default(),
@@ -96,9 +100,9 @@ impl Folder {
         &self.tmp
     }
 
-    pub(super) fn object(&self, shelf: Shelf, digest: &Digest) -> PathBuf {
+    pub(super) fn object(&self, kind: ObjectKind, digest: &Digest) -> PathBuf {
         let hex = digest.hex();
-        let mut path = self.root.join(shelf.name());
+        let mut path = self.root.join(kind.name());
         path.push(&hex[..2]);
         path.push(hex);
         path
@@ -121,8 +125,8 @@ impl Folder {
     }
 
     /// The objects of one of the 256 parts of a shelf, with their paths. Names that are no digest are left alone.
-    pub(super) fn part(&self, shelf: Shelf, part: u8) -> io::Result<Vec<(Digest, PathBuf)>> {
-        let folder = self.root.join(shelf.name()).join(format!("{part:02x}"));
+    pub(super) fn part(&self, kind: ObjectKind, part: u8) -> io::Result<Vec<(Digest, PathBuf)>> {
+        let folder = self.root.join(kind.name()).join(format!("{part:02x}"));
         let mut objects: Vec<(Digest, PathBuf)> = names_in(&folder)?
             .into_iter()
             .filter_map(|name| Some((format!("b3:{name}").parse().ok()?, folder.join(name))))
@@ -134,8 +138,7 @@ impl Folder {
     /// A name in the temporary folder that nobody else uses.
     pub(super) fn unfinished(&self) -> PathBuf {
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
-        let started = self.started.get().map_or(0, |(seconds, _)| *seconds);
-        self.tmp.join(format!("{UNFINISHED}{}-{started}-{serial}", std::process::id()))
+        self.tmp.join(format!("{UNFINISHED}{}-{}-{serial}", std::process::id(), self.random))
     }
 
     /// Writes a new file under a temporary name.
@@ -158,15 +161,23 @@ impl Folder {
         }
     }
 
-    /// Now, in seconds, on the clock of the filesystem: the one that ages of objects are measured with.
+    /// Now, in nanoseconds since 1970, on the clock of the filesystem: the one that ages of objects are measured with.
     pub(super) fn now(&self) -> io::Result<i64> {
-        if let Some((seconds, since)) = self.started.get() {
-            return Ok(*seconds + i64::try_from(since.elapsed().as_secs()).unwrap_or(i64::MAX / 2));
-        }
         let path = self.write_unfinished(b"")?;
-        let seconds = fs_err::symlink_metadata(&path)?.ctime();
+        let now = changed_at(&fs_err::symlink_metadata(&path)?);
         fs_err::remove_file(&path)?;
-        Ok(self.started.get_or_init(|| (seconds, Instant::now())).0)
+        Ok(now)
+    }
+
+    /// About now: asks the filesystem once, then counts on.
+    pub(super) fn about_now(&self) -> io::Result<i64> {
+        let (then, since) = if let Some(started) = self.started.get() {
+            *started
+        } else {
+            let now = self.now()?;
+            *self.started.get_or_init(|| (now, Instant::now()))
+        };
+        Ok(then.saturating_add(nanoseconds(since.elapsed())))
     }
 
     /// Held while the ages of objects are renewed, so that gc does not remove what it just found to be old.
@@ -182,6 +193,16 @@ impl Folder {
         root.lock()?;
         Ok(root)
     }
+}
+
+/// When a file was made, linked or renewed last, nanoseconds since 1970.
+pub(super) fn changed_at(metadata: &std::fs::Metadata) -> i64 {
+    metadata.ctime().saturating_mul(1_000_000_000).saturating_add(metadata.ctime_nsec())
+}
+
+/// A duration as such times count.
+pub(super) fn nanoseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }
 
 /// Locks; a thread that panicked while it held the lock left nothing half done, since these maps are only caches.
@@ -251,4 +272,116 @@ fn make_private(folder: &Path) -> io::Result<u64> {
     fs_err::create_dir_all(folder)?;
     fs_err::set_permissions(folder, std::fs::Permissions::from_mode(0o700))?;
     fs_err::metadata(folder).map(|metadata| metadata.dev())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Entry, EntryKind, StoreError, artifact};
+
+    fn store() -> (tempfile::TempDir, Folder) {
+        let place = tempfile::tempdir().unwrap();
+        let folder = Folder::open(&place.path().join("store"), place.path()).unwrap();
+        (place, folder)
+    }
+
+    /// The same store, two days later.
+    fn two_days_later(folder: &Folder) -> Folder {
+        let later = folder.now().unwrap() + nanoseconds(Duration::from_hours(48));
+        let folder = Folder::open(folder.root(), folder.tmp()).unwrap();
+        folder.started.set((later, Instant::now())).unwrap();
+        folder
+    }
+
+    fn age(folder: &Folder, kind: ObjectKind, digest: &Digest) -> i64 {
+        changed_at(&fs_err::symlink_metadata(folder.object(kind, digest)).unwrap())
+    }
+
+    #[test]
+    fn a_new_store_is_private_and_keeps_unfinished_files_on_its_own_filesystem() {
+        let place = tempfile::tempdir().unwrap();
+        let root = place.path().join("deep/store");
+        let folder = Folder::open(&root, Path::new("/proc")).unwrap();
+        assert_eq!(fs_err::metadata(&root).unwrap().mode() & 0o777, 0o700);
+        assert_eq!(folder.tmp(), root.join("tmp"));
+        assert!(folder.unfinished().starts_with(root.join("tmp")));
+    }
+
+    #[test]
+    fn what_is_reused_after_a_day_is_young_again() {
+        let (place, folder) = store();
+        let output = place.path().join("output");
+        fs_err::create_dir(&output).unwrap();
+        fs_err::write(output.join("file"), "bytes").unwrap();
+        let artifact = folder.take_in(&output).unwrap().unwrap();
+        let blob = Digest::of(b"bytes");
+        let made =
+            [age(&folder, ObjectKind::Tree, &artifact), age(&folder, ObjectKind::Blob, &blob)];
+        assert!(folder.missing_of(&artifact).unwrap().is_empty());
+        let folder = two_days_later(&folder);
+        assert!(folder.missing_of(&artifact).unwrap().is_empty());
+        let renewed =
+            [age(&folder, ObjectKind::Tree, &artifact), age(&folder, ObjectKind::Blob, &blob)];
+        assert!(renewed[0] > made[0] && renewed[1] > made[1]);
+        assert!(folder.manifest(&artifact).is_ok());
+        assert_eq!(folder.take_in(&output).unwrap().unwrap(), artifact);
+        assert!(age(&folder, ObjectKind::Tree, &artifact) > renewed[0]);
+        assert!(age(&folder, ObjectKind::Blob, &blob) > renewed[1]);
+    }
+
+    #[test]
+    fn names_are_never_replaced() {
+        let (place, folder) = store();
+        let to = place.path().join("new folder/name");
+        let first = folder.write_unfinished(b"first").unwrap();
+        let second = folder.write_unfinished(b"second").unwrap();
+        assert!(name_new(&first, &to).unwrap());
+        assert!(!name_new(&second, &to).unwrap());
+        assert_eq!(fs_err::read(&to).unwrap(), b"first");
+        assert!(second.exists() && !first.exists());
+    }
+
+    #[test]
+    fn a_damaged_manifest_is_put_away_and_taken_in_again() {
+        let (place, folder) = store();
+        let output = place.path().join("output");
+        fs_err::write(&output, "bytes").unwrap();
+        let artifact = folder.take_in(&output).unwrap().unwrap();
+        let manifest = folder.object(ObjectKind::Tree, &artifact);
+        fs_err::remove_file(&manifest).unwrap();
+        // Whole JSON that says something else, as a bad disk or hand might leave it.
+        let other = Entry { path: "../out".to_owned(), kind: EntryKind::Folder };
+        fs_err::write(&manifest, artifact::encode(&[other]).unwrap()).unwrap();
+        folder.forget(&artifact);
+        assert!(matches!(
+            folder.manifest(&artifact),
+            Err(StoreError::Damaged { what: "damaged", .. })
+        ));
+        assert_eq!(folder.missing_of(&artifact).unwrap(), [artifact]);
+        assert_eq!(names_in(&folder.quarantine()).unwrap().len(), 1);
+        fs_err::write(&manifest, "").unwrap();
+        assert_eq!(folder.take_in(&output).unwrap().unwrap(), artifact);
+        assert!(folder.missing_of(&artifact).unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_error_names_its_path_and_keeps_its_cause() {
+        let cause = io::Error::from_raw_os_error(28);
+        let error = named("write", Path::new("/a/b"), cause);
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert!(error.to_string().starts_with("failed to write `/a/b`: "), "{error}");
+        let source = error.get_ref().and_then(std::error::Error::source).unwrap();
+        assert_eq!(source.downcast_ref::<io::Error>().unwrap().raw_os_error(), Some(28));
+    }
+
+    #[test]
+    fn one_sync_serves_all_that_was_taken_in_before() {
+        let (_place, folder) = store();
+        assert!(folder.is_synced());
+        folder.synced.something_new();
+        folder.synced.something_new();
+        assert!(!folder.is_synced());
+        folder.sync().unwrap();
+        assert!(folder.is_synced());
+    }
 }

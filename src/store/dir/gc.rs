@@ -5,11 +5,10 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::folder::{Folder, Shelf, UNFINISHED, locked, names_in};
+use super::folder::{Folder, ObjectKind, UNFINISHED, changed_at, locked, names_in, nanoseconds};
 use super::record::read_record;
 use crate::digest::{Digest, Key};
 use crate::store::inspect::is_absent;
@@ -32,23 +31,23 @@ impl Folder {
         dry_run: bool,
     ) -> Result<Swept, StoreError> {
         let now = self.now()?;
-        let before = |age: Duration| now.saturating_sub_unsigned(age.as_secs());
+        let before = |age: Duration| now.saturating_sub(nanoseconds(age));
         let sweep = Sweep { folder: self, before: before(grace), dry_run };
         let records_before = before(keep_records.max(grace));
         let marked = self.mark(records_before, sweep.before)?;
         let mut swept = Swept::default();
         for part in 0..=u8::MAX {
-            let records = self.part(Shelf::Record, part)?;
-            let gone = |key: &Key, path: &Path| self.is_done_with(key, path, &marked);
+            let records = self.part(ObjectKind::Record, part)?;
+            let gone = |key: &Key, path: &Path| Self::is_done_with(key, path, &marked);
             sweep.each(records, records_before, gone, &mut swept)?;
         }
         for part in 0..=u8::MAX {
-            let trees = self.part(Shelf::Tree, part)?;
+            let trees = self.part(ObjectKind::Tree, part)?;
             let gone = |digest: &Digest, _: &Path| Ok(!marked.trees.contains(digest));
             sweep.each(trees, sweep.before, gone, &mut swept)?;
         }
         for part in 0..=u8::MAX {
-            let blobs = self.part(Shelf::Blob, part)?;
+            let blobs = self.part(ObjectKind::Blob, part)?;
             let gone = |digest: &Digest, _: &Path| Ok(!marked.blobs.contains(digest));
             sweep.each(blobs, sweep.before, gone, &mut swept)?;
         }
@@ -63,15 +62,15 @@ impl Folder {
     fn mark(&self, records_before: i64, young: i64) -> Result<Marked, StoreError> {
         let mut marked = Marked { trees: self.all_pinned()?, blobs: HashSet::new() };
         for part in 0..=u8::MAX {
-            for (key, path) in self.part(Shelf::Record, part)? {
-                if changed_at(&path)?.is_some_and(|at| at >= records_before)
+            for (key, path) in self.part(ObjectKind::Record, part)? {
+                if age_of(&path)?.is_some_and(|at| at > records_before)
                     && let Some(record) = read_record(&path, &key)?
                 {
                     marked.trees.extend(record.outputs.values());
                 }
             }
-            for (digest, path) in self.part(Shelf::Tree, part)? {
-                if changed_at(&path)?.is_some_and(|at| at >= young) {
+            for (digest, path) in self.part(ObjectKind::Tree, part)? {
+                if age_of(&path)?.is_some_and(|at| at > young) {
                     marked.trees.insert(digest);
                 }
             }
@@ -90,7 +89,7 @@ impl Folder {
     }
 
     /// Whether an old record can go: it cannot be read, or produced no artifact, or one that goes.
-    fn is_done_with(&self, key: &Key, path: &Path, marked: &Marked) -> io::Result<bool> {
+    fn is_done_with(key: &Key, path: &Path, marked: &Marked) -> io::Result<bool> {
         let record = read_record(path, key)?;
         Ok(record.is_none_or(|record| {
             record.outputs.is_empty()
@@ -115,7 +114,7 @@ impl Folder {
 
 struct Sweep<'a> {
     folder: &'a Folder,
-    /// Seconds: what was changed before this is old.
+    /// What was made or renewed until then is old; as [`changed_at`] counts.
     before: i64,
     dry_run: bool,
 }
@@ -148,7 +147,7 @@ impl Sweep<'_> {
             Err(error) if is_absent(&error) => return Ok(()),
             Err(error) => return Err(error),
         };
-        if metadata.ctime() >= before {
+        if changed_at(&metadata) > before {
             swept.kept += 1;
             return Ok(());
         }
@@ -161,9 +160,9 @@ impl Sweep<'_> {
     }
 }
 
-fn changed_at(path: &Path) -> io::Result<Option<i64>> {
+fn age_of(path: &Path) -> io::Result<Option<i64>> {
     match fs_err::symlink_metadata(path) {
-        Ok(metadata) => Ok(Some(metadata.ctime())),
+        Ok(metadata) => Ok(Some(changed_at(&metadata))),
         Err(error) if is_absent(&error) => Ok(None),
         Err(error) => Err(error),
     }

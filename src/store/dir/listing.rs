@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::folder::{Folder, Shelf, names_in};
+use super::folder::{Folder, ObjectKind, names_in};
 use super::record::read_record;
 use crate::digest::Digest;
 use crate::names::OutputName;
@@ -36,9 +36,9 @@ impl Folder {
     pub(super) fn summary(&self) -> Result<Summary, StoreError> {
         let mut summary = Summary::default();
         for part in 0..=u8::MAX {
-            summary.records += self.part(Shelf::Record, part)?.len() as u64;
-            summary.artifacts += self.part(Shelf::Tree, part)?.len() as u64;
-            for (_, path) in self.part(Shelf::Blob, part)? {
+            summary.records += self.part(ObjectKind::Record, part)?.len() as u64;
+            summary.artifacts += self.part(ObjectKind::Tree, part)?.len() as u64;
+            for (_, path) in self.part(ObjectKind::Blob, part)? {
                 summary.files += 1;
                 summary.bytes += fs_err::symlink_metadata(path).map_or(0, |file| file.len());
             }
@@ -50,7 +50,7 @@ impl Folder {
     pub(super) fn records(&self) -> Result<Vec<RecordLine>, StoreError> {
         let mut lines = Vec::new();
         for part in 0..=u8::MAX {
-            for (key, path) in self.part(Shelf::Record, part)? {
+            for (key, path) in self.part(ObjectKind::Record, part)? {
                 let Some(record) = read_record(&path, &key)? else { continue };
                 let mut bytes = BTreeMap::new();
                 for (name, digest) in &record.outputs {
@@ -79,7 +79,7 @@ impl Folder {
             if !(folder.starts_with(digits) || digits.starts_with(&folder)) {
                 continue;
             }
-            let objects = self.part(Shelf::Tree, part)?;
+            let objects = self.part(ObjectKind::Tree, part)?;
             found.extend(
                 objects
                     .into_iter()

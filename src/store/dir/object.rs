@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::folder::{Folder, Shelf, locked, name_new};
+use super::folder::{Folder, ObjectKind, changed_at, locked, name_new, nanoseconds};
 use crate::digest::Digest;
 use crate::store::inspect::is_absent;
 use crate::store::{Entry, StoreError, artifact};
@@ -14,10 +14,10 @@ use crate::store::{Entry, StoreError, artifact};
 /// The mtime of every blob, seconds: the start of the year 2000. Not of 1970, which zip files cannot hold, and a stage may
 /// well pack its inputs into one.
 const MTIME: i64 = 946_684_800;
-/// An object that is used and older than this gets a new age, seconds. Well below the least sensible grace of gc.
-const OLD: i64 = 24 * 3600;
+/// An object that is used and older than this gets a new age. Well below the least sensible grace of gc.
+const OLD: Duration = Duration::from_hours(24);
 /// What was found whole so recently is believed to be whole still; placing looks at each blob anyway.
-const BELIEVED: Duration = Duration::from_secs(60);
+const BELIEVED: Duration = Duration::from_mins(1);
 /// Entries of manifests that are remembered at most (about 100 bytes each).
 const MOST_REMEMBERED: usize = 200_000;
 
@@ -58,7 +58,7 @@ pub(super) fn is_untouched(metadata: &std::fs::Metadata, size: u64) -> bool {
 impl Folder {
     /// Looks at a blob, without reading it.
     pub(super) fn blob(&self, digest: &Digest, size: u64) -> io::Result<Blob> {
-        let path = self.object(Shelf::Blob, digest);
+        let path = self.object(ObjectKind::Blob, digest);
         match fs_err::symlink_metadata(&path) {
             Ok(metadata) if is_untouched(&metadata, size) => {
                 Ok(Blob::Good { old: self.is_old(&metadata)? })
@@ -70,7 +70,7 @@ impl Folder {
     }
 
     pub(super) fn is_old(&self, metadata: &std::fs::Metadata) -> io::Result<bool> {
-        Ok(metadata.ctime() < self.now()? - OLD)
+        Ok(changed_at(metadata) < self.about_now()?.saturating_sub(nanoseconds(OLD)))
     }
 
     /// Gives objects a new age, so that gc leaves them alone while they are used. Returns those that are gone.
@@ -110,7 +110,7 @@ impl Folder {
         if let Some(known) = locked(&self.known).get(digest) {
             return Ok(Arc::clone(&known.entries));
         }
-        let path = self.object(Shelf::Tree, digest);
+        let path = self.object(ObjectKind::Tree, digest);
         let bytes = match fs_err::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if is_absent(&error) => return Err(self.damaged(digest, "missing")),
@@ -145,7 +145,7 @@ impl Folder {
         if believed {
             return Ok(Vec::new());
         }
-        let path = self.object(Shelf::Tree, artifact);
+        let path = self.object(ObjectKind::Tree, artifact);
         let metadata = match fs_err::symlink_metadata(&path) {
             Ok(metadata) => metadata,
             Err(error) if is_absent(&error) => return Ok(vec![*artifact]),
@@ -164,7 +164,9 @@ impl Folder {
         for (digest, size) in artifact::files(&entries) {
             match self.blob(&digest, size)? {
                 Blob::Good { old: false } => {}
-                Blob::Good { old: true } => old.push((digest, self.object(Shelf::Blob, &digest))),
+                Blob::Good { old: true } => {
+                    old.push((digest, self.object(ObjectKind::Blob, &digest)));
+                }
                 Blob::Missing | Blob::Changed => missing.push(digest),
             }
         }

@@ -7,7 +7,7 @@ use std::path::Path;
 use fs_err::File;
 use fs_err::os::unix::fs::OpenOptionsExt;
 
-use super::folder::{Folder, Shelf, locked, named};
+use super::folder::{Folder, ObjectKind, locked, named};
 use super::object::{Blob, blob_mtime, is_untouched};
 use super::take_in::cannot_link;
 use crate::digest::Digest;
@@ -70,7 +70,7 @@ impl Folder {
             (false, true) => 0o555,
             (false, false) => 0o444,
         };
-        let blob = self.object(Shelf::Blob, file.digest);
+        let blob = self.object(ObjectKind::Blob, file.digest);
         if file.size == 0 {
             // All empty files share one blob, which would soon have as many links as a file may have.
             let empty = File::options().write(true).create_new(true).mode(mode).open(file.path)?;

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use super::folder::{Folder, Shelf, name_new, with_parent};
+use super::folder::{Folder, ObjectKind, name_new, with_parent};
 use crate::digest::{Digest, Key};
 use crate::store::inspect::is_absent;
 use crate::store::{Lookup, Record, StoreError};
@@ -13,7 +13,7 @@ pub(super) const RECORD_FORMAT: u32 = 1;
 
 impl Folder {
     pub(super) fn look_up(&self, key: &Key) -> Result<Lookup, StoreError> {
-        let path = self.object(Shelf::Record, key);
+        let path = self.object(ObjectKind::Record, key);
         let Some(record) = read_record(&path, key)? else { return Ok(Lookup::Miss) };
         let missing = self.missing_of_record(&record)?;
         if !missing.is_empty() {
@@ -40,7 +40,7 @@ impl Folder {
             let why = format!("the record of `{}` does not hold the parts of that key", record.key);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why).into());
         }
-        let path = self.object(Shelf::Record, &record.key);
+        let path = self.object(ObjectKind::Record, &record.key);
         let text = serde_json::to_vec(&record).map_err(io::Error::from)?;
         let unfinished = self.write_unfinished(&text)?;
         let result = self.put_file(&unfinished, &path, &record.key, replace);
@@ -92,7 +92,7 @@ impl Folder {
             self.manifest(artifact).is_ok_and(|entries| {
                 crate::store::artifact::files(&entries).all(|(digest, size)| {
                     matches!(self.blob(&digest, size), Ok(super::object::Blob::Good { .. }))
-                }) && fs_err::symlink_metadata(self.object(Shelf::Tree, artifact)).is_ok()
+                }) && fs_err::symlink_metadata(self.object(ObjectKind::Tree, artifact)).is_ok()
             })
         })
     }

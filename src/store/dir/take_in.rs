@@ -9,7 +9,7 @@ use fs_err::File;
 use fs_err::os::unix::fs::OpenOptionsExt;
 use rustix::fs::OFlags;
 
-use super::folder::{Folder, Shelf, name_new, with_parent};
+use super::folder::{Folder, ObjectKind, name_new, with_parent};
 use super::object::{Blob, blob_mtime};
 use crate::digest::Digest;
 use crate::store::hash::hash_file;
@@ -72,7 +72,7 @@ impl Folder {
         match self.blob(digest, size)? {
             Blob::Good { old: false } => Ok(true),
             Blob::Good { old: true } => {
-                let path = self.object(Shelf::Blob, digest);
+                let path = self.object(ObjectKind::Blob, digest);
                 Ok(self.renew(vec![(*digest, path)])?.is_empty())
             }
             Blob::Missing | Blob::Changed => Ok(false),
@@ -81,7 +81,7 @@ impl Folder {
 
     /// Makes the file itself the blob. `false`: it cannot be (another filesystem, another owner, too many links).
     fn link_in(&self, file: &File, path: &Path, digest: &Digest) -> io::Result<bool> {
-        let blob = self.object(Shelf::Blob, digest);
+        let blob = self.object(ObjectKind::Blob, digest);
         let linked = file
             .set_permissions(std::fs::Permissions::from_mode(0o444))
             .and_then(|()| file.set_modified(blob_mtime()))
@@ -104,7 +104,7 @@ impl Folder {
                 let why = format!("`{path}` changed while it was stored");
                 return Err(io::Error::new(io::ErrorKind::InvalidData, why));
             }
-            name_new(&copy, &self.object(Shelf::Blob, digest))
+            name_new(&copy, &self.object(ObjectKind::Blob, digest))
         });
         if !matches!(result, Ok(true)) {
             fs_err::remove_file(&copy).ok();
@@ -114,7 +114,7 @@ impl Folder {
 
     fn put_manifest(&self, manifest: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(manifest);
-        let path = self.object(Shelf::Tree, &digest);
+        let path = self.object(ObjectKind::Tree, &digest);
         match fs_err::symlink_metadata(&path) {
             Ok(metadata) if fs_err::read(&path)? == manifest => {
                 if !self.is_old(&metadata)? || self.renew(vec![(digest, path.clone())])?.is_empty()
