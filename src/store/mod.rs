@@ -2,6 +2,8 @@
 
 pub mod artifact;
 pub mod dir;
+pub mod hash;
+pub mod inspect;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -86,6 +88,8 @@ pub enum EntryKind {
 pub struct Placed {
     /// The blob.
     pub digest: Digest,
+    /// Its bytes.
+    pub size: u64,
     /// The file in the work folder.
     pub path: PathBuf,
 }
@@ -117,21 +121,24 @@ pub enum StoreError {
 /// A store. `dir` now, `s3` later; the conformance suite in `tests/` holds for every one.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Looks a key up. Younger than `max_age` only, when given (then an older one is a `Miss`).
+    /// Looks a key up. What is found is renewed, so that gc leaves it alone for a day at least.
     async fn look_up(&self, key: &Key) -> Result<Lookup, StoreError>;
 
-    /// Writes a record; the first one per key wins unless `replace`. Returns the one that holds now.
+    /// Writes a record; the first one per key whose artifacts are whole wins unless `replace`. Returns the one that holds now.
+    /// Two writers at once get the same one. Its artifacts are in the store; a key that is not the digest of its parts is an error.
     async fn put_record(&self, record: Record, replace: bool) -> Result<Record, StoreError>;
 
-    /// Moves the file or folder at `path` into the store. `path` is gone afterwards; a crash midway leaves
-    /// some of it moved and no artifact, and a second call with what is left is an error of the attempt, never a half artifact.
+    /// Takes the file or folder at `path` into the store, where possible without copying a byte: the file gets a second name there and
+    /// becomes read-only. `path` stays, for the caller to remove; nobody may write into it any more. A crash midway leaves it
+    /// whole, and a second call gives the same artifact. A refused one is as it was.
     async fn take_in(&self, path: &Path) -> Result<Result<Digest, Refused>, StoreError>;
 
-    /// Makes what was taken in since the last call durable (one `syncfs` on `dir`).
+    /// Makes what was taken in so far durable (on `dir` one `syncfs`, shared by those who wait; none when nothing is new).
     async fn sync(&self) -> Result<(), StoreError>;
 
     /// Places an artifact at `target` (which must not exist; its parents do): reflinks, else read-only hard links, else copies. With
-    /// `own`, always reflinks or copies, writable. Returns what was hard-linked.
+    /// `own`, always reflinks or copies, writable. Returns what was hard-linked. Each object is verified; one that is missing or damaged
+    /// is [`StoreError::Damaged`] and never placed. On an error part of `target` may be there.
     async fn place(
         &self,
         artifact: &Digest,
@@ -139,7 +146,8 @@ pub trait Store: Send + Sync {
         own: bool,
     ) -> Result<Vec<Placed>, StoreError>;
 
-    /// Of what was hard-linked, the blobs that were written into; those are moved to quarantine.
+    /// Of what was hard-linked, the blobs that were written into; those are moved to quarantine. Files that were not hard-linked, or that
+    /// the stage removed, may be named too: only blobs count.
     async fn changed(&self, placed: &[Placed]) -> Result<Vec<Placed>, StoreError>;
 
     /// The manifest of an artifact, sorted by path.
@@ -151,7 +159,7 @@ pub trait Store: Send + Sync {
     /// Removes the pin of a run.
     async fn unpin(&self, run: RunId) -> Result<(), StoreError>;
 
-    /// Waits until nobody else computes this key, or `Err(holder)` at once when somebody does.
+    /// Claims the key, or `Err(holder)` at once when somebody else computes it (also in this process).
     async fn claim(&self, key: &Key, holder: &str) -> Result<Result<Claim, String>, StoreError>;
 
     /// Removes what no pin and no record younger than `keep_records` needs, and is older than `grace`.

@@ -6,14 +6,24 @@
 //! <attempt>/home/            HOME, empty at start
 //! ```
 
+mod below;
+mod collect;
+mod prepare;
+mod reported;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
-use crate::event::{Failure, Metrics, Outputs, Values};
+use crate::event::{Metrics, Outputs, Values};
 use crate::names::{InputName, OutputName};
 use crate::source::{Snapshot, SourceFile};
-use crate::store::{Placed, Store, StoreError};
+use crate::store::{Placed, StoreError};
+
+pub use self::collect::{changed_input, collect};
+pub use self::prepare::{prepare, remove};
 
 /// What a work folder is made of.
 #[derive(Debug, Clone)]
@@ -87,24 +97,4 @@ pub enum WorkspaceError {
     /// Disk full, permission denied, …
     #[error(transparent)]
     Io(#[from] std::io::Error),
-}
-
-/// Makes the work folder afresh (what is there from a crashed try is removed first).
-pub async fn prepare(
-    order: &WorkOrder<'_>,
-    store: &dyn Store,
-) -> Result<Result<WorkFolder, Failure>, WorkspaceError> {
-    let _ = (order, store);
-    todo!()
-}
-
-/// Checks inputs, reads metrics and values, moves the outputs into the store and makes them durable.
-///
-/// A crash midway is mended by a second call: `collected.json` in the attempt's folder names the outputs that were already taken in.
-pub async fn collect(
-    order: &WorkOrder<'_>,
-    store: &dyn Store,
-) -> Result<Result<Collected, Failure>, WorkspaceError> {
-    let _ = (order, store);
-    todo!()
 }
