@@ -1,6 +1,5 @@
 //! A checked pipeline: every name resolved, every default applied.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use indexmap::IndexMap;
@@ -31,6 +30,8 @@ pub struct Pipeline {
     pub unavailable: Vec<Problem>,
     /// What the file does that deserves a word (`run.id` makes a stage uncacheable), at its place.
     pub warnings: Vec<Problem>,
+    /// `image`, `pull` and `container`, as far as the file uses them.
+    pub container_keys: Vec<String>,
 }
 
 /// `source:` of the file.
@@ -69,14 +70,6 @@ pub enum ParamKind {
         /// Largest.
         max: Option<f64>,
     },
-}
-
-impl Param {
-    /// Reads a value given as text (`--param seed=8`); the error is a fragment that says what is wanted.
-    pub fn parse(&self, text: &str) -> Result<Scalar, String> {
-        let _ = text;
-        todo!()
-    }
 }
 
 /// A node of the DAG.
@@ -275,14 +268,8 @@ impl Stage {
 }
 
 impl Pipeline {
-    /// The values of every parameter: defaults overlaid by `given`.
-    ///
-    /// Errors are fragments, one for each unknown name or value that does not fit.
-    pub fn params_with(
-        &self,
-        given: &BTreeMap<String, String>,
-    ) -> Result<BTreeMap<ParamName, Scalar>, Vec<String>> {
-        let _ = given;
-        todo!()
+    /// The keys of the file that have no effect on the local runtime: one remark a run names them.
+    pub fn ignored_on_local(&self) -> Vec<String> {
+        self.container_keys.clone()
     }
 }

@@ -1,5 +1,12 @@
 //! What is wrong with a pipeline file, with its place, the reason and the mend.
 
+use std::fmt;
+
+use serde_json::json;
+
+/// Bytes of the file: offset and length.
+pub(super) type Span = (usize, usize);
+
 /// One mistake in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -15,6 +22,38 @@ pub struct Problem {
     pub label: Option<String>,
 }
 
+impl Problem {
+    /// A problem of this kind at this place.
+    pub(super) fn new(code: &'static str, span: Span, message: impl Into<String>) -> Self {
+        Self { span: Some(span), ..Self::of_file(code, message) }
+    }
+
+    /// A problem of the file as a whole.
+    pub(super) fn of_file(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), help: None, span: None, label: None }
+    }
+
+    /// The same with help.
+    pub(super) fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// The same with a word under the underline.
+    pub(super) fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = Some(label.into());
+        self
+    }
+
+    /// The same, with "did you mean" when something near is known and nothing better is said.
+    pub(super) fn suggest(self, nearest: Option<&str>) -> Self {
+        match nearest {
+            Some(nearest) if self.help.is_none() => self.help(format!("did you mean `{nearest}`?")),
+            _ => self,
+        }
+    }
+}
+
 /// All problems of one file; never empty.
 #[derive(Debug, Clone)]
 pub struct Problems {
@@ -24,4 +63,96 @@ pub struct Problems {
     pub text: String,
     /// The problems by place.
     pub list: Vec<Problem>,
+}
+
+impl Problems {
+    /// The one problem of a file that cannot be read as text at all.
+    pub(super) fn unreadable(file: &str, problem: Problem) -> Self {
+        Self { file: file.to_owned(), text: String::new(), list: vec![problem] }
+    }
+
+    /// Every problem for people, with file, line, column, an underlined excerpt and help. Ends with a newline.
+    pub fn render(&self, colour: bool) -> String {
+        super::render::render(self, false, colour)
+    }
+
+    /// As [`Problems::render`], but shown as warnings: for [`super::Pipeline::warnings`].
+    pub fn render_warnings(&self, colour: bool) -> String {
+        super::render::render(self, true, colour)
+    }
+
+    /// The same as data: a list of `{file, line, column, end, code, message, help, label}`; lines and columns
+    /// count from 1, columns in characters. `line`, `column` and `end` are null for a problem of the whole file.
+    pub fn to_json(&self) -> serde_json::Value {
+        let lines = Lines::new(&self.text);
+        self.list
+            .iter()
+            .map(|problem| {
+                let place = problem.span.map(|(offset, length)| {
+                    (lines.place(&self.text, offset), lines.place(&self.text, offset + length))
+                });
+                json!({
+                    "file": self.file,
+                    "line": place.map(|(start, _)| start.0),
+                    "column": place.map(|(start, _)| start.1),
+                    "end": place.map(|(_, end)| json!({"line": end.0, "column": end.1})),
+                    "code": problem.code,
+                    "message": problem.message,
+                    "help": problem.help,
+                    "label": problem.label,
+                })
+            })
+            .collect()
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.render(false))
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// Where the lines of a text begin.
+#[derive(Debug)]
+pub(super) struct Lines(Vec<usize>);
+
+impl Lines {
+    pub(super) fn new(text: &str) -> Self {
+        let after = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        Self(std::iter::once(0).chain(after.map(|(index, _)| index + 1)).collect())
+    }
+
+    /// The line (from 0) that holds this offset.
+    pub(super) fn line(&self, offset: usize) -> usize {
+        self.0.partition_point(|start| *start <= offset).saturating_sub(1)
+    }
+
+    /// Where a line (from 0) begins; the end of the text past the last one.
+    pub(super) fn start(&self, text: &str, line: usize) -> usize {
+        self.0.get(line).copied().unwrap_or(text.len())
+    }
+
+    /// Line and column of an offset, both from 1, the column in characters.
+    pub(super) fn place(&self, text: &str, offset: usize) -> (usize, usize) {
+        let line = self.line(offset);
+        let before = text.get(self.start(text, line)..offset.min(text.len())).unwrap_or_default();
+        (line + 1, before.chars().count() + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_count_characters_from_one() {
+        let text = "é: 1\nb: 2\n";
+        let lines = Lines::new(text);
+        assert_eq!(lines.place(text, 0), (1, 1));
+        assert_eq!(lines.place(text, 2), (1, 2));
+        assert_eq!(lines.place(text, 6), (2, 1));
+        assert_eq!(lines.place(text, text.len()), (3, 1));
+    }
 }

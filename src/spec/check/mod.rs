@@ -1,0 +1,71 @@
+//! Draft → [`Pipeline`]: every name resolved, every rule that needs more than one key.
+
+mod cycles;
+mod edges;
+mod hooks;
+mod names;
+mod places;
+mod stages;
+
+use std::collections::HashSet;
+
+use indexmap::IndexMap;
+
+use super::draft::Draft;
+use super::pipeline::{Pipeline, Stage};
+use super::problem::Problem;
+use super::reader::Reader;
+use crate::names::{ParamName, StageName};
+
+/// Checks a draft. `None` only when something was reported.
+pub(super) fn check(draft: &Draft, reader: &mut Reader<'_>) -> Option<Pipeline> {
+    let hooks = hooks::hooks(draft, reader);
+    let mut stages: IndexMap<StageName, Stage> = IndexMap::new();
+    let mut edges = edges::Edges::default();
+    for (name, stage) in &draft.stages {
+        if stage.broken {
+            continue;
+        }
+        let site = names::Site { draft, hooks: &hooks, name, stage };
+        stages.extend(stages::stage(&site, reader, &mut edges).map(|stage| (name.clone(), stage)));
+    }
+    cycles::report(draft, &edges, reader);
+    unused_params(draft, &stages, reader);
+    let params = draft
+        .params
+        .iter()
+        .filter_map(|(name, (param, _))| Some((name.clone(), param.clone()?)))
+        .collect();
+    let role = |wanted: hooks::Role| {
+        hooks.iter().find(|(_, role)| **role == wanted).map(|(name, _)| name.clone())
+    };
+    Some(Pipeline {
+        name: draft.name.clone()?,
+        source: draft.source.clone(),
+        params,
+        stages,
+        on_failure: role(hooks::Role::OnFailure),
+        on_exit: role(hooks::Role::OnExit),
+        timeout: draft.timeout,
+        unavailable: Vec::new(),
+        warnings: Vec::new(),
+        container_keys: draft.container_keys.iter().map(ToString::to_string).collect(),
+    })
+}
+
+/// A parameter that no stage names reaches no stage: mostly a forgotten `params: [x]`.
+fn unused_params(draft: &Draft, stages: &IndexMap<StageName, Stage>, reader: &mut Reader<'_>) {
+    let used: HashSet<&ParamName> = stages.values().flat_map(|stage| &stage.params).collect();
+    for (name, (param, span)) in &draft.params {
+        if param.is_some() && !used.contains(name) {
+            reader.warnings.push(
+                Problem::new(
+                    "unused-param",
+                    *span,
+                    format!("no stage names the parameter `{name}`"),
+                )
+                .help(format!("add `params: [{name}]` to the stages that read it")),
+            );
+        }
+    }
+}
