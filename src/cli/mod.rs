@@ -1,8 +1,219 @@
 //! Commands, settings, exit codes (clap). The only reader of the environment.
+//!
+//! Reading order: `args` (the words), `settings`, `exit` and `error`; then `apply` with what it is made of: `target`, `load`,
+//! `prepare`, `launch`, `conduct`; then the other commands. Knows nothing of how a run is done.
 
+mod args;
+mod clock;
+mod error;
+mod exit;
+mod screen;
+mod settings;
+
+mod find;
+mod home;
+mod load;
+mod place;
+mod prepare;
+mod read_only_store;
+mod target;
+
+mod apply;
+mod conduct;
+mod kept;
+mod launch;
+mod ownerless;
+mod reporter;
+mod signals;
+mod summary;
+
+mod artifacts;
+mod cancel;
+mod debug;
+mod debug_folder;
+mod doctor;
+mod gc;
+mod init;
+mod inspect;
+mod later;
+mod logs;
+mod plan;
+mod resume;
+mod validate;
+
+mod seams;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser};
+
+use args::{Arguments, Command, SettingFlags, TargetFlags};
+use error::CliError;
+use exit::Exit;
+use screen::{Loudness, Screen, to_stderr};
+use settings::{Caller, Settings};
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
-    todo!()
+    seams::seal_inherited_descriptors();
+    say_panics_shortly();
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or(Exit::Bug).into()
+}
+
+fn run() -> Exit {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return refuse_words(&error),
+    };
+    let caller = match Caller::of_process() {
+        Ok(caller) => caller,
+        Err(error) => {
+            to_stderr(&format!("error: {error}\n"));
+            return error.exit();
+        }
+    };
+    let global = &arguments.global;
+    let loudness = match (global.quiet, global.verbose) {
+        (true, _) => Loudness::Quiet,
+        (false, true) => Loudness::Verbose,
+        (false, false) => Loudness::Usual,
+    };
+    let no_colour = caller.variable("NO_COLOR").is_some();
+    let screen = Screen::new(caller.colour(&global.settings()), no_colour, loudness);
+    let done = dispatch(arguments, &caller, screen);
+    done.unwrap_or_else(|error| {
+        screen.error(&error);
+        error.exit()
+    })
+}
+
+fn dispatch(arguments: Arguments, caller: &Caller, screen: Screen) -> Result<Exit, CliError> {
+    if cfg!(windows) {
+        return Err(CliError::missing("flowrun does not run on Windows", "use it in WSL 2"));
+    }
+    if let Some(name) = arguments.command.later() {
+        return Err(later::refuse(name));
+    }
+    let (flags, beside) = settings_of(&arguments, caller);
+    match arguments.command {
+        Command::Init(args) => return init::init(&args, caller, &screen),
+        Command::Schema(_) => return screen.json(&seams::schema()).map(|()| Exit::Done),
+        Command::Completions(args) => {
+            let mut script = Vec::new();
+            clap_complete::generate(args.shell, &mut Arguments::command(), "flowrun", &mut script);
+            return screen.data(&String::from_utf8_lossy(&script)).map(|()| Exit::Done);
+        }
+        _ => {}
+    }
+    let settings = Settings::resolve(&flags, caller, beside.as_deref())?;
+    let no_colour = caller.variable("NO_COLOR").is_some();
+    let screen = Screen::new(settings.colour, no_colour, screen.loudness);
+    if let Command::Validate(args) = &arguments.command {
+        return validate::validate(args, &settings, &screen);
+    }
+    // Two workers: the engine's loop on one, and what waits for the disk never keeps signals from being heard.
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let done = runtime.block_on(command(arguments.command, &settings, &screen));
+    // Whatever a helper thread still waits for, the answer is known.
+    runtime.shutdown_background();
+    done
+}
+
+async fn command(command: Command, settings: &Settings, screen: &Screen) -> Result<Exit, CliError> {
+    match command {
+        Command::Plan(args) => plan::plan(args, settings, screen).await,
+        Command::Apply(args) => apply::apply(args, settings, screen).await,
+        Command::Status(args) => inspect::status(args, settings, screen).await,
+        Command::Logs(args) => logs::logs(args, settings, screen).await,
+        Command::Runs(args) => inspect::runs(args, settings, screen).await,
+        Command::Why(args) => inspect::why(args, settings, screen).await,
+        Command::Resume(args) => resume::resume(args, settings, screen).await,
+        Command::Cancel(args) => cancel::cancel(args, settings, screen).await,
+        Command::Debug(args) => debug::debug(args, settings, screen).await,
+        Command::Store(args) => artifacts::store(args, settings, screen).await,
+        Command::Gc(args) => gc::gc(args, settings, screen).await,
+        Command::Doctor(args) => doctor::doctor(&args, settings, screen).await,
+        Command::Validate(_)
+        | Command::Init(_)
+        | Command::Schema(_)
+        | Command::Completions(_)
+        | Command::Releases(_)
+        | Command::Rollback(_)
+        | Command::Diff(_)
+        | Command::Restart(_)
+        | Command::Scale(_)
+        | Command::Down(_)
+        | Command::Secret(_)
+        | Command::Schedule(_)
+        | Command::Server(_) => unreachable!("answered before the runtime was made"),
+    }
+}
+
+/// The setting flags of a command, and the folder whose `flowrun.toml` counts.
+fn settings_of(arguments: &Arguments, caller: &Caller) -> (SettingFlags, Option<PathBuf>) {
+    let mut flags = arguments.global.settings();
+    let beside = |target: &TargetFlags| target::folder_of(&target.target, &caller.folder);
+    let mut folder = Some(caller.folder.clone());
+    match &arguments.command {
+        Command::Validate(args) => folder = beside(&args.target),
+        Command::Plan(args) => {
+            flags.extend(args.place.settings());
+            folder = beside(&args.target);
+        }
+        Command::Apply(args) => {
+            flags.extend(args.place.settings());
+            folder = beside(&args.target);
+        }
+        Command::Resume(args) => flags.extend(args.place.settings()),
+        Command::Gc(args) => flags.extend(args.settings()),
+        _ => {}
+    }
+    (flags, folder)
+}
+
+/// Prints help and version, or says what is wrong with the words. A reader that has gone is no error.
+fn refuse_words(error: &clap::Error) -> Exit {
+    if error.kind() == ErrorKind::InvalidSubcommand
+        && let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)
+        && error.get(ContextKind::Usage).is_some()
+    {
+        let command = Arguments::command();
+        let known: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+        let help = match crate::names::suggest(word, known.iter().copied()) {
+            Some(near) => format!("did you mean `flowrun {near}`?"),
+            None => "see `flowrun --help` for the commands".to_owned(),
+        };
+        to_stderr(&format!("error: there is no command `{word}`\nhelp: {help}\n"));
+        return Exit::Usage;
+    }
+    drop(error.print());
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Done,
+        _ => Exit::Usage,
+    }
+}
+
+/// A panic is a bug: said in short, and at length with `RUST_BACKTRACE`.
+fn say_panics_shortly() {
+    let at_length = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if settings::wants_backtrace() {
+            at_length(panic);
+        }
+        let place = panic.location().map(|place| format!(" ({place})")).unwrap_or_default();
+        let payload = panic.payload();
+        let why = payload
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| payload.downcast_ref::<String>().cloned())
+            .unwrap_or_default();
+        to_stderr(&format!(
+            "error: flowrun has a bug: {why}{place}\nhelp: nothing is lost: go on with `flowrun resume`; \
+             please report it with what `RUST_BACKTRACE=1` shows\n"
+        ));
+    }));
 }

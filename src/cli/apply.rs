@@ -1,0 +1,159 @@
+//! `flowrun apply`: what is asked → a run → its end.
+
+use std::io::{BufRead, IsTerminal};
+
+use super::args::{ApplyArgs, SelectionFlags};
+use super::conduct::{Manner, conduct, exit_of};
+use super::error::CliError;
+use super::exit::Exit;
+use super::home::Home;
+use super::launch::{Ask, Launched, launch};
+use super::load::{Loaded, load};
+use super::place::{self, Place};
+use super::prepare::Prepared;
+use super::screen::{Screen, to_stderr, visible};
+use super::seams;
+#[allow(unused_imports, reason = "the trait goes when the real function comes")]
+use super::seams::IgnoredOnLocal;
+use super::settings::Settings;
+use super::signals;
+use super::target::{self, Target};
+use crate::engine::drive::Stop;
+use crate::event::Selection;
+use crate::source::Snapshot;
+use crate::state::RunFilter;
+
+/// Runs a pipeline.
+pub(crate) async fn apply(
+    args: ApplyArgs,
+    settings: &Settings,
+    screen: &Screen,
+) -> Result<Exit, CliError> {
+    refuse_detach(args.progress.detach)?;
+    let target = target::resolve(&args.target, &settings.caller.folder)?;
+    let home = Home::open(&settings.home)?;
+    let (loaded, prepared) =
+        tokio::task::block_in_place(|| prepare(&target, &args.selection, settings, &home, screen))?;
+    prepared.check_resources(settings)?;
+
+    let place = Place::open(settings).await?;
+    if matches!(target, Target::Git { .. }) {
+        confirm_origin(&place, &prepared.snapshot, args.yes).await?;
+    }
+    for remark in prepared.snapshot.remarks.iter().chain(&loaded.pipeline.ignored_on_local()) {
+        screen.say(&visible(remark));
+    }
+    let origin = &prepared.snapshot.id.origin;
+    let name = &prepared.pipeline.name;
+    place.state.bind_pipeline(name, origin, super::clock::now(), args.rebind).await?;
+
+    let mut stop = signals::listen(Stop::No)?;
+    let ask = Ask { overlap: args.overlap, keep_going: args.progress.keep_going };
+    let owned = match launch(&place, &prepared, ask, &mut stop, screen).await? {
+        Launched::Ours(owned) => owned,
+        Launched::Skipped(other) => {
+            screen.say(&format!("skipped: run {other} of this pipeline goes on"));
+            return Ok(Exit::Done);
+        }
+        Launched::Cancelled => {
+            return Err(CliError::Interrupted("stopped before the run began".into()));
+        }
+    };
+    let manner = Manner {
+        keep_going: args.progress.keep_going,
+        keep_work: args.progress.keep_work,
+        events: args.progress.events,
+        json: args.output.json(),
+        silent: false,
+    };
+    let outcome = conduct(&place, prepared, owned, manner, stop.clone(), screen).await?;
+    Ok(exit_of(outcome, *stop.borrow()))
+}
+
+/// Everything before the state is needed: file, params, selection, snapshot, environments. Also of `plan`.
+pub(crate) fn prepare(
+    target: &Target,
+    asked: &SelectionFlags,
+    settings: &Settings,
+    home: &Home,
+    screen: &Screen,
+) -> Result<(Loaded, Prepared), CliError> {
+    if asked.pipeline_target.is_some() {
+        return Err(CliError::NotAvailable {
+            what: "`--target`".into(),
+            help: Some("leave it out, and give what differs with `--param`".into()),
+        });
+    }
+    let sources = place::source(home, &settings.caller);
+    let loaded = load(&sources, target)?;
+    loaded.refuse_unavailable(screen)?;
+    let params = loaded.params(&asked.params)?;
+    let selection = selection(&loaded, asked)?;
+    let snapshot = loaded.snapshot(&sources)?;
+    let prepared = Prepared::new(
+        loaded.file.clone(),
+        std::sync::Arc::clone(&loaded.pipeline),
+        snapshot,
+        params,
+        selection,
+        &place::environment(home, &settings.caller),
+    )?;
+    Ok((loaded, prepared))
+}
+
+fn selection(loaded: &Loaded, asked: &SelectionFlags) -> Result<Selection, CliError> {
+    seams::resolve_selection(&loaded.pipeline, &asked.only, &asked.from, &asked.until, &asked.force)
+        .map_err(|error| {
+            let names: Vec<String> = loaded
+                .pipeline
+                .stages
+                .values()
+                .filter(|stage| !stage.outside_dag)
+                .map(|stage| format!("`{}`", stage.name))
+                .collect();
+            CliError::usage(
+                error.to_string(),
+                format!("use one of {}", super::screen::list(&names)),
+            )
+        })
+}
+
+/// `--detach` needs the server.
+pub(crate) fn refuse_detach(detach: bool) -> Result<(), CliError> {
+    if !detach {
+        return Ok(());
+    }
+    Err(CliError::NotAvailable {
+        what: "`--detach`".into(),
+        help: Some("leave it out; `nohup flowrun apply &` goes on without a terminal".into()),
+    })
+}
+
+/// Code from somewhere else runs with the caller's rights: the first time its origin and commit are shown and agreed to.
+async fn confirm_origin(place: &Place, snapshot: &Snapshot, yes: bool) -> Result<(), CliError> {
+    let id = &snapshot.id;
+    let runs = place.state.runs(&RunFilter::default()).await?;
+    if yes || runs.iter().any(|row| row.created.snapshot.origin == id.origin) {
+        return Ok(());
+    }
+    let commit = id.commit.as_deref().unwrap_or("no commit");
+    let what = visible(&format!("{} at {commit}", id.origin));
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return Err(CliError::usage(
+            format!("{what} was never applied here, and nobody is there to be asked"),
+            "add `--yes` if you trust it; its code runs with your rights",
+        ));
+    }
+    to_stderr(&format!(
+        "{what}\nwas never applied here. Its code runs with your rights. Go on? [y/N] "
+    ));
+    let answer = tokio::task::block_in_place(|| {
+        let mut answer = String::new();
+        std::io::stdin().lock().read_line(&mut answer).map(|_| answer)
+    })?;
+    if matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
+        Ok(())
+    } else {
+        Err(CliError::Interrupted("not applied".into()))
+    }
+}

@@ -1,0 +1,191 @@
+//! `flowrun store ls|get|check`.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::args::{StoreArgs, StoreCommand};
+use super::error::CliError;
+use super::exit::Exit;
+use super::find;
+use super::place::{Place, open_store};
+use super::screen::{Screen, bytes, count, push_line, visible};
+use super::settings::Settings;
+use crate::digest::Digest;
+use crate::names::suggest;
+use crate::store::{Entry, EntryKind};
+
+/// Looks into the store.
+pub(crate) async fn store(
+    args: StoreArgs,
+    settings: &Settings,
+    screen: &Screen,
+) -> Result<Exit, CliError> {
+    match args.command {
+        StoreCommand::Ls { what, run, output } => {
+            let place = Place::open(settings).await?;
+            let what = what.unwrap_or_else(|| "latest".to_owned());
+            if what.starts_with("b3:") || what.contains('.') {
+                let (_, digest) = artifact(&place, &run, &what).await?;
+                list_files(&place, &digest, output.json(), screen).await
+            } else {
+                list_run(&place, &what, output.json(), screen).await
+            }
+        }
+        StoreCommand::Get { artifact: what, to, run, output } => {
+            let place = Place::open(settings).await?;
+            let (name, digest) = artifact(&place, &run, &what).await?;
+            get(&place, settings, &name, &digest, to, output.json(), screen).await
+        }
+        StoreCommand::Check { output } => check(settings, output.json(), screen).await,
+    }
+}
+
+/// An output or a digest → its name and digest.
+async fn artifact(place: &Place, run: &str, what: &str) -> Result<(String, Digest), CliError> {
+    if what.starts_with("b3:") {
+        let digest: Digest = what.parse().map_err(|error: crate::digest::DigestError| {
+            CliError::usage(error.to_string(), "copy it from `flowrun store ls`")
+        })?;
+        return Ok((digest.short(), digest));
+    }
+    // The values of a matrix may hold dots, so the output's name stands behind the last one.
+    let Some((task, output)) = what.rsplit_once('.') else {
+        return Err(CliError::usage(
+            format!("`{what}` is neither an output nor a digest"),
+            "write `stage.output`, or `b3:…`",
+        ));
+    };
+    let run = find::run(&place.state, run).await?;
+    let tasks = place.state.tasks(run.id).await?;
+    let (_, task) = find::task(&tasks, task)?;
+    if let Some(digest) = task.outputs.get(output) {
+        return Ok((output.to_owned(), *digest));
+    }
+    let help = match suggest(output, task.outputs.keys().map(crate::names::OutputName::as_str)) {
+        Some(near) => format!("did you mean `{}.{near}`?", task.label),
+        None => format!("see `flowrun store ls {}`", run.id),
+    };
+    Err(CliError::usage(
+        format!("task `{}` of run {} has no output `{output}`", task.label, run.id),
+        help,
+    ))
+}
+
+async fn list_run(
+    place: &Place,
+    run: &str,
+    as_json: bool,
+    screen: &Screen,
+) -> Result<Exit, CliError> {
+    let run = find::run(&place.state, run).await?;
+    let mut objects = Vec::new();
+    let mut lines = Vec::new();
+    for task in place.state.tasks(run.id).await? {
+        for (output, digest) in &task.outputs {
+            let (files, size) = measure(&place.store.entries(digest).await?);
+            lines.push(format!(
+                "{digest}  {:>10}  {:>9}  {}.{output}",
+                bytes(size),
+                count(files, "file"),
+                task.label
+            ));
+            objects.push(json!({"task": task.label, "output": output, "digest": digest, "files": files, "bytes": size}));
+        }
+    }
+    if as_json {
+        screen.json(&json!({"run": run.id, "artifacts": objects}))?;
+    } else {
+        screen.data(&lines.join("\n"))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn measure(entries: &[Entry]) -> (usize, u64) {
+    let sizes = entries.iter().filter_map(|entry| match entry.kind {
+        EntryKind::File { size, .. } => Some(size),
+        EntryKind::Folder | EntryKind::Link { .. } => None,
+    });
+    sizes.fold((0, 0), |(files, sum), size| (files + 1, sum + size))
+}
+
+async fn list_files(
+    place: &Place,
+    digest: &Digest,
+    as_json: bool,
+    screen: &Screen,
+) -> Result<Exit, CliError> {
+    let entries = place.store.entries(digest).await?;
+    if as_json {
+        screen.json(&json!({"digest": digest, "entries": entries}))?;
+        return Ok(Exit::Done);
+    }
+    let lines: Vec<String> = entries
+        .iter()
+        .map(|entry| {
+            let path = if entry.path.is_empty() { "(the file itself)" } else { &entry.path };
+            let path = visible(path);
+            match &entry.kind {
+                EntryKind::File { size, exec, .. } => {
+                    format!("{:>10}  {path}{}", bytes(*size), if *exec { " *" } else { "" })
+                }
+                EntryKind::Folder => format!("{:>10}  {path}/", ""),
+                EntryKind::Link { target } => {
+                    format!("{:>10}  {path} -> {}", "", visible(target))
+                }
+            }
+        })
+        .collect();
+    screen.data(&lines.join("\n"))?;
+    Ok(Exit::Done)
+}
+
+async fn get(
+    place: &Place,
+    settings: &Settings,
+    name: &str,
+    digest: &Digest,
+    to: Option<PathBuf>,
+    as_json: bool,
+    screen: &Screen,
+) -> Result<Exit, CliError> {
+    let shown = to.unwrap_or_else(|| PathBuf::from(name));
+    let target = settings.caller.folder.join(&shown);
+    if target.symlink_metadata().is_ok() {
+        return Err(CliError::usage(
+            format!("`{}` exists", shown.display()),
+            "name another place; nothing is overwritten",
+        ));
+    }
+    if let Some(parent) = target.parent() {
+        fs_err::create_dir_all(parent)?;
+    }
+    let placed = place.store.place(digest, &target, true).await?;
+    drop(placed);
+    if as_json {
+        screen.json(&json!({"digest": digest, "path": target}))?;
+    } else {
+        screen.data(&shown.display().to_string())?;
+    }
+    Ok(Exit::Done)
+}
+
+async fn check(settings: &Settings, as_json: bool, screen: &Screen) -> Result<Exit, CliError> {
+    // The state is not needed, so that a damaged one does not hide a whole store.
+    super::home::Home::open(&settings.home)?;
+    let store = open_store(settings)?;
+    let report = store.check(&|_| {}).await?;
+    if as_json {
+        let broken: Vec<Value> = report.broken.iter().map(|line| line.as_str().into()).collect();
+        screen
+            .json(&json!({"objects": report.objects, "bytes": report.bytes, "broken": broken}))?;
+    } else {
+        let objects = usize::try_from(report.objects).unwrap_or(usize::MAX);
+        let mut text = format!("{}, {} read\n", count(objects, "object"), bytes(report.bytes));
+        for line in &report.broken {
+            push_line(&mut text, &format!("broken: {}", visible(line)));
+        }
+        screen.data(&text)?;
+    }
+    Ok(if report.broken.is_empty() { Exit::Done } else { Exit::Unreachable })
+}

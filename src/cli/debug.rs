@@ -1,0 +1,128 @@
+//! `flowrun debug`: a shell in the work folder of an attempt, with its inputs and variables.
+
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::args::DebugArgs;
+use super::debug_folder;
+use super::error::CliError;
+use super::exit::Exit;
+use super::find;
+use super::logs::choose_attempt;
+use super::place::Place;
+use super::screen::{Screen, to_stderr};
+use super::settings::Settings;
+use crate::runtime::Job;
+
+/// Becomes the shell; returns only with an error.
+pub(crate) async fn debug(
+    args: DebugArgs,
+    settings: &Settings,
+    screen: &Screen,
+) -> Result<Exit, CliError> {
+    let place = Place::open(settings).await?;
+    let run = find::run(&place.state, &args.run).await?;
+    let tasks = place.state.tasks(run.id).await?;
+    let (number, task) = find::task(&tasks, &args.task)?;
+    let attempts = place.state.attempts(run.id).await?;
+    let attempt = choose_attempt(run.id, task, &attempts, args.attempt)?;
+    let folder = place.home.run(run.id).join(format!("{number}-{attempt}"));
+    let job = read_order(&folder)?;
+    let job = if job.directory.is_dir() {
+        if attempts
+            .iter()
+            .any(|one| one.task == task.task && one.number == attempt && one.end.is_none())
+        {
+            screen.warn("the attempt is running; what you change here reaches it");
+        }
+        job
+    } else {
+        screen.say("its work folder was removed when it ended well; preparing it afresh");
+        debug_folder::prepare(&place, &run, &task.task, &folder, job).await?
+    };
+    become_shell(&args, settings, job, &place.home.temporary())
+}
+
+fn read_order(folder: &Path) -> Result<Job, CliError> {
+    let path = folder.join("order.json");
+    let bytes = fs_err::read(&path).map_err(|error| {
+        CliError::missing(
+            format!("the attempt has left nothing to look at: {error}"),
+            "run the stage again with `flowrun apply --force STAGE --keep-work`",
+        )
+    })?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        CliError::missing(
+            format!("`{}` cannot be read: {error}", path.display()),
+            "run the stage again with `flowrun apply --force STAGE --keep-work`",
+        )
+    })
+}
+
+fn become_shell(
+    args: &DebugArgs,
+    settings: &Settings,
+    job: Job,
+    temporary: &Path,
+) -> Result<Exit, CliError> {
+    let mut env = job.env;
+    // The attempt's own one was removed with the attempt.
+    let scratch = tempfile::Builder::new().prefix("debug-").tempdir_in(temporary)?.keep();
+    env.insert("TMPDIR".into(), scratch.display().to_string());
+    if let Some(home) = env.get("HOME").map(PathBuf::from) {
+        fs_err::create_dir_all(home)?;
+    }
+    let caller = &settings.caller;
+    if let Some(terminal) = caller.variable("TERM") {
+        env.insert("TERM".into(), terminal.into());
+    }
+    let shell = args.shell.as_deref().or_else(|| caller.variable("SHELL")).unwrap_or("sh");
+    let command =
+        if args.command.is_empty() { vec![shell.to_owned()] } else { args.command.clone() };
+    to_stderr(&format!(
+        "in    {}\nrun   {}\nleave with `exit`\n",
+        job.directory.display(),
+        shell_words(&job.command)
+    ));
+    let error = Command::new(&command[0])
+        .args(&command[1..])
+        .current_dir(&job.directory)
+        .env_clear()
+        .envs(env)
+        .exec();
+    Err(CliError::usage(
+        format!("`{}` cannot be started: {error}", command[0]),
+        "name a program that is there with `--shell`",
+    ))
+}
+
+/// A command as it is typed in a shell.
+fn shell_words(command: &[String]) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_./:=@%+,-".contains(c);
+    let words: Vec<String> = command
+        .iter()
+        .map(|word| {
+            if !word.is_empty() && word.chars().all(plain) {
+                word.clone()
+            } else {
+                format!("'{}'", word.replace('\'', "'\\''"))
+            }
+        })
+        .collect();
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_can_be_typed_again() {
+        let words = |words: &[&str]| {
+            shell_words(&words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(words(&["sh", "-e", "-c", "echo a b"]), "sh -e -c 'echo a b'");
+        assert_eq!(words(&["a", "", "it's"]), "a '' 'it'\\''s'");
+    }
+}

@@ -1,0 +1,139 @@
+//! Runs and tasks as people name them: `latest`, the beginning of an id; `train`, `train[trees=100]`.
+
+use super::error::CliError;
+use super::screen::list;
+use crate::names::suggest;
+use crate::state::{RunFilter, RunRow, State, TaskRow};
+
+/// How many candidates a message names.
+const NAMED: usize = 5;
+
+/// The run that `text` names.
+pub(crate) async fn run(state: &State, text: &str) -> Result<RunRow, CliError> {
+    if let Ok(id) = text.parse() {
+        return state.run(id).await?.ok_or_else(|| no_run(text));
+    }
+    let limit = (text == "latest").then_some(1);
+    let rows = state.runs(&RunFilter { limit, ..RunFilter::default() }).await?;
+    choose(rows, text)
+}
+
+/// The newest run.
+pub(crate) async fn latest(state: &State) -> Result<RunRow, CliError> {
+    run(state, "latest").await
+}
+
+/// Whether a text can only be meant as a run: `latest`, or the beginning of an id.
+pub(crate) fn looks_like_run(text: &str) -> bool {
+    text == "latest" || (text.starts_with("01") && text.chars().all(|c| c.is_ascii_alphanumeric()))
+}
+
+fn choose(rows: Vec<RunRow>, text: &str) -> Result<RunRow, CliError> {
+    if text == "latest" {
+        return rows.into_iter().next().ok_or_else(|| {
+            CliError::usage("there is no run yet", "start one with `flowrun apply`")
+        });
+    }
+    let beginning = text.to_ascii_uppercase();
+    let mut fitting: Vec<RunRow> =
+        rows.into_iter().filter(|row| row.id.to_string().starts_with(&beginning)).collect();
+    if fitting.len() > 1 {
+        let ids: Vec<String> =
+            fitting.iter().take(NAMED).map(|row| format!("`{}`", row.id)).collect();
+        return Err(CliError::usage(
+            format!("{} runs begin with `{text}`", fitting.len()),
+            format!("give more of the id: {}", list(&ids)),
+        ));
+    }
+    fitting.pop().ok_or_else(|| no_run(text))
+}
+
+fn no_run(text: &str) -> CliError {
+    CliError::usage(
+        format!("there is no run `{text}`"),
+        "use an id of `flowrun runs`, the beginning of one, or `latest`",
+    )
+}
+
+/// The task that `text` names, with its number (from 1).
+pub(crate) fn task<'a>(rows: &'a [TaskRow], text: &str) -> Result<(usize, &'a TaskRow), CliError> {
+    let numbered = || rows.iter().enumerate().map(|(index, row)| (index + 1, row));
+    if let Some(found) = numbered().find(|(_, row)| row.label == text) {
+        return Ok(found);
+    }
+    let copies: Vec<_> = numbered().filter(|(_, row)| row.task.stage.as_str() == text).collect();
+    match copies.as_slice() {
+        [one] => Ok(*one),
+        [] => {
+            let labels = rows.iter().map(|row| row.label.as_str());
+            let help = match suggest(text, labels) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => {
+                    let labels: Vec<String> =
+                        rows.iter().take(NAMED * 2).map(|row| format!("`{}`", row.label)).collect();
+                    format!("use one of {}", list(&labels))
+                }
+            };
+            Err(CliError::usage(format!("the run has no task `{text}`"), help))
+        }
+        many => {
+            let labels: Vec<String> =
+                many.iter().take(NAMED * 2).map(|(_, row)| format!("'{}'", row.label)).collect();
+            Err(CliError::usage(
+                format!("stage `{text}` has {} tasks", many.len()),
+                format!("name one: {}", list(&labels)),
+            ))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::names::TaskId;
+
+    fn row(stage: &str, copy: u32, label: &str) -> TaskRow {
+        TaskRow {
+            task: TaskId { stage: stage.parse().unwrap(), copy },
+            label: label.into(),
+            state: "done".into(),
+            reason: None,
+            key: None,
+            reused_from: None,
+            outputs: BTreeMap::new(),
+            values: BTreeMap::new(),
+            attempts: 1,
+            started_at: None,
+            ended_at: None,
+        }
+    }
+
+    #[test]
+    fn tasks_are_found_by_label_or_stage() {
+        let rows = [
+            row("prepare", 1, "prepare"),
+            row("train", 1, "train[trees=50]"),
+            row("train", 2, "train[trees=100]"),
+            row("tune", 1, "tune[a=1]"),
+        ];
+        assert_eq!(task(&rows, "prepare").unwrap().0, 1);
+        assert_eq!(task(&rows, "train[trees=100]").unwrap().0, 3);
+        assert_eq!(task(&rows, "tune").unwrap().0, 4, "a single copy needs no brackets");
+        let error = task(&rows, "train").unwrap_err();
+        assert_eq!(
+            error.help().as_deref(),
+            Some("name one: 'train[trees=50]' and 'train[trees=100]'")
+        );
+        let error = task(&rows, "preprae").unwrap_err();
+        assert_eq!(error.help().as_deref(), Some("did you mean `prepare`?"));
+    }
+
+    #[test]
+    fn runs_are_told_from_tasks() {
+        assert!(looks_like_run("latest"));
+        assert!(looks_like_run("01JD8ZK"));
+        assert!(!looks_like_run("train"));
+    }
+}

@@ -1,0 +1,268 @@
+//! From what is asked to a run that this process owns: a new one, or one that its owner left.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::args::Overlap;
+use super::clock;
+use super::conduct::Owned;
+use super::error::CliError;
+use super::home::make_private;
+use super::kept;
+use super::ownerless::end_ownerless;
+use super::place::Place;
+use super::prepare::Prepared;
+use super::screen::Screen;
+use super::seams::{RunLock, owner_alive};
+use super::signals::at_least_gently;
+use crate::engine::drive::Stop;
+use crate::event::{Created, RunEvent, RunOutcome};
+use crate::names::{PipelineName, RunId};
+use crate::state::{RunFilter, RunRow, RunState, StateError};
+
+/// How often a waiting run looks whether its turn has come.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+
+/// What came of asking.
+pub(crate) enum Launched {
+    /// The run is active and ours.
+    Ours(Owned),
+    /// `--overlap skip`: another run goes on.
+    Skipped(RunId),
+    /// Stopped while it waited.
+    Cancelled,
+}
+
+/// What is asked beside the pipeline itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ask {
+    /// What to do while another run goes on.
+    pub(crate) overlap: Overlap,
+    /// Remembered for `resume`.
+    pub(crate) keep_going: bool,
+}
+
+/// Finds or makes the run and makes it active.
+///
+/// An ownerless run of the same pipeline is continued when it is the same work, else it is ended `cancelled`, its jobs stopped
+/// first. A crash at any point leaves at most an ownerless run, which the next `apply` treats the same way.
+pub(crate) async fn launch(
+    place: &Place,
+    prepared: &Prepared,
+    ask: Ask,
+    stop: &mut watch::Receiver<Stop>,
+    screen: &Screen,
+) -> Result<Launched, CliError> {
+    let name = &prepared.pipeline.name;
+    let created = prepared.created("cli");
+    let owned = match settle(place, name, Some(&created), stop, screen).await? {
+        Some(owned) => owned,
+        None => {
+            if ask.overlap == Overlap::Skip
+                && let Some(other) = unended(place, name).await?.first()
+            {
+                return Ok(Launched::Skipped(other.id));
+            }
+            make(place, prepared, &created, ask.keep_going).await?
+        }
+    };
+    await_turn(place, name, owned, ask.overlap, stop, screen).await
+}
+
+async fn make(
+    place: &Place,
+    prepared: &Prepared,
+    created: &Created,
+    keep_going: bool,
+) -> Result<Owned, CliError> {
+    let run = clock::fresh_run_id()?;
+    let folder = place.home.run(run);
+    make_private(&folder)?;
+    let lock = RunLock::try_acquire(&folder)?.ok_or_else(|| {
+        CliError::missing(format!("run {run} is held by another process"), "try again")
+    })?;
+    kept::keep(&folder, &prepared.file, keep_going)?;
+    prepared.snapshot.pin(&pin_name(run))?;
+    let tasks: Vec<_> = prepared
+        .graph
+        .tasks
+        .iter()
+        .map(|task| {
+            let matrix: BTreeMap<_, _> =
+                task.matrix.iter().map(|(axis, value)| (axis.to_string(), value.clone())).collect();
+            (task.id.clone(), task.label.clone(), matrix)
+        })
+        .collect();
+    place.state.create_run(run, created, &tasks, &place.owner(), clock::now()).await?;
+    Ok(Owned { run, lock })
+}
+
+/// The name under which a run keeps its snapshot.
+pub(crate) fn pin_name(run: RunId) -> String {
+    format!("run/{run}")
+}
+
+async fn unended(place: &Place, name: &PipelineName) -> Result<Vec<RunRow>, CliError> {
+    let filter = RunFilter { pipeline: Some(name.clone()), unended: true, limit: None };
+    Ok(place.state.runs(&filter).await?)
+}
+
+/// Settles every ownerless run of the pipeline: the newest that is `wanted` is taken over and returned, all others are ended.
+async fn settle(
+    place: &Place,
+    name: &PipelineName,
+    wanted: Option<&Created>,
+    stop: &watch::Receiver<Stop>,
+    screen: &Screen,
+) -> Result<Option<Owned>, CliError> {
+    let mut ours = None;
+    for row in unended(place, name).await? {
+        let Some(lock) = RunLock::try_acquire(&place.home.run(row.id))? else { continue };
+        // It may have ended between the list and the lock.
+        let Some(row) = place.state.run(row.id).await? else { continue };
+        if matches!(row.state, RunState::Ended(_)) {
+            continue;
+        }
+        let run = row.id;
+        if ours.is_none() && wanted.is_some_and(|wanted| is_same_work(&row.created, wanted)) {
+            place.state.take_over(run, &place.owner(), clock::now()).await?;
+            screen.say(&format!("continuing run {run}, which was left unfinished"));
+            ours = Some(Owned { run, lock });
+        } else {
+            screen.say(&format!("ending run {run}, which was left unfinished and is other work"));
+            end_ownerless(place, row, lock, at_least_gently(stop.clone()), screen).await?;
+        }
+    }
+    Ok(ours)
+}
+
+/// Equal tree, file, params and selection.
+fn is_same_work(a: &Created, b: &Created) -> bool {
+    a.snapshot.tree == b.snapshot.tree
+        && a.snapshot.base == b.snapshot.base
+        && a.file == b.file
+        && a.params == b.params
+        && a.selection == b.selection
+}
+
+/// Waits until the run can be active: at most one run of a pipeline is.
+async fn await_turn(
+    place: &Place,
+    name: &PipelineName,
+    owned: Owned,
+    overlap: Overlap,
+    stop: &mut watch::Receiver<Stop>,
+    screen: &Screen,
+) -> Result<Launched, CliError> {
+    let run = owned.run;
+    let mut said = None;
+    loop {
+        let row = place.state.run(run).await?;
+        if row.is_some_and(|row| row.state == RunState::Active) {
+            return Ok(Launched::Ours(owned));
+        }
+        match place.state.activate(run).await {
+            Ok(()) => return Ok(Launched::Ours(owned)),
+            Err(StateError::Active { run: other }) if overlap == Overlap::Skip => {
+                end_waiting(place, run).await?;
+                return Ok(Launched::Skipped(other));
+            }
+            Err(StateError::Active { run: other }) => {
+                if !owner_alive(&place.home.run(other)) {
+                    settle(place, name, None, stop, screen).await?;
+                    continue;
+                }
+                if said != Some(other) {
+                    said = Some(other);
+                    meet(place, name, run, other, overlap, screen).await?;
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        if *stop.borrow() != Stop::No || place.state.wished(run).await?.is_some() {
+            end_waiting(place, run).await?;
+            return Ok(Launched::Cancelled);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            _ = stop.changed() => {}
+        }
+    }
+}
+
+/// Says what is waited for; with `--overlap replace` asks all older runs of the pipeline to stop.
+async fn meet(
+    place: &Place,
+    name: &PipelineName,
+    run: RunId,
+    other: RunId,
+    overlap: Overlap,
+    screen: &Screen,
+) -> Result<(), CliError> {
+    let owner = place.state.run(other).await?.and_then(|row| row.owner);
+    let by = owner.map(|owner| format!(" (by {}, process {})", owner.user, owner.pid));
+    let by = by.unwrap_or_default();
+    if overlap == Overlap::Replace {
+        screen.say(&format!("stopping run {other} of this pipeline{by}, to replace it"));
+        for older in unended(place, name).await?.iter().filter(|older| older.id < run) {
+            place.state.wish(older.id, crate::state::Wish::Stop).await?;
+        }
+    } else {
+        screen.say(&format!(
+            "waiting for run {other} of this pipeline{by}; stop it with `flowrun cancel {other}`"
+        ));
+    }
+    Ok(())
+}
+
+/// Ends a run that never became active.
+pub(crate) async fn end_waiting(place: &Place, run: RunId) -> Result<(), CliError> {
+    let epoch = place.state.run(run).await?.map_or(0, |row| row.epoch);
+    let ended = [RunEvent::Ended { outcome: RunOutcome::Cancelled }];
+    Ok(place.state.append(run, epoch, clock::now(), &ended, &[]).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+    use crate::event::{Selection, SnapshotId};
+
+    fn created() -> Created {
+        Created {
+            version: 1,
+            pipeline: "iris".parse().unwrap(),
+            snapshot: SnapshotId {
+                tree: "t".into(),
+                commit: Some("c".into()),
+                reference: None,
+                dirty: false,
+                base: String::new(),
+                origin: "/o".into(),
+            },
+            file: Digest::of(b"f"),
+            params: BTreeMap::new(),
+            selection: Selection::default(),
+            cause: "cli".into(),
+        }
+    }
+
+    #[test]
+    fn same_work_is_tree_file_params_and_selection() {
+        let mut other = created();
+        other.snapshot.commit = None;
+        other.snapshot.dirty = true;
+        assert!(is_same_work(&created(), &other), "the commit is only a name of the tree");
+        let mut other = created();
+        other.snapshot.tree = "u".into();
+        assert!(!is_same_work(&created(), &other));
+        let mut other = created();
+        other.snapshot.base = "sub".into();
+        assert!(!is_same_work(&created(), &other));
+        let mut other = created();
+        other.selection.force.insert("train".parse().unwrap());
+        assert!(!is_same_work(&created(), &other));
+    }
+}
