@@ -14,28 +14,49 @@ macro_rules! snapshot {
     }};
 }
 
-const LATER: [&str; 9] = [
-    "releases", "rollback", "diff", "restart", "scale", "down", "secret", "schedule", "server",
-];
+const LATER: [&str; 9] =
+    ["releases", "rollback", "diff", "restart", "scale", "down", "secret", "schedule", "server"];
 
 #[test]
 fn version() {
-    snapshot!(Sandbox::new(), "--version", @"");
+    snapshot!(Sandbox::new(), "--version", @r#"
+    exit 0
+    --- stdout
+    flowrun [version]
+    --- stderr
+    "#);
 }
 
 #[test]
 fn help_names_every_command() {
     let help = Sandbox::new().stdout("--help", 0);
     for name in [
-        "validate", "plan", "apply", "status", "logs", "runs", "why", "resume", "cancel", "debug",
-        "store", "gc", "doctor", "init", "schema", "completions",
+        "validate",
+        "plan",
+        "apply",
+        "status",
+        "logs",
+        "runs",
+        "why",
+        "resume",
+        "cancel",
+        "debug",
+        "store",
+        "gc",
+        "doctor",
+        "init",
+        "schema",
+        "completions",
     ] {
         assert!(help.lines().any(|line| line.trim_start().starts_with(name)), "{name} is missing");
         let own = Sandbox::new().stdout(&format!("{name} --help"), 0);
         assert!(own.contains("Examples:"), "{name} has no examples");
     }
     for name in LATER {
-        assert!(!help.lines().any(|line| line.starts_with(&format!("  {name}"))), "{name} is shown");
+        assert!(
+            !help.lines().any(|line| line.starts_with(&format!("  {name}"))),
+            "{name} is shown"
+        );
     }
 }
 
@@ -48,8 +69,20 @@ fn no_command_is_wrong_usage() {
 
 #[test]
 fn an_unknown_command_gets_the_nearest() {
-    snapshot!(Sandbox::new(), "aply", @"");
-    snapshot!(Sandbox::new(), "frobnicate", @"");
+    snapshot!(Sandbox::new(), "aply", @r#"
+    exit 2
+    --- stdout
+    --- stderr
+    error: there is no command `aply`
+    help: did you mean `flowrun apply`?
+    "#);
+    snapshot!(Sandbox::new(), "frobnicate", @r#"
+    exit 2
+    --- stdout
+    --- stderr
+    error: there is no command `frobnicate`
+    help: see `flowrun --help` for the commands
+    "#);
 }
 
 #[test]
@@ -71,30 +104,78 @@ fn what_comes_later_says_so_once() {
         );
         assert_eq!(said.lines().count(), 2, "{said}");
     }
-    snapshot!(Sandbox::new(), "apply --detach", @"");
-    snapshot!(Sandbox::new(), "apply --runtime docker", @"");
-    snapshot!(Sandbox::new(), "status --store s3://bucket/prefix", @"");
+    snapshot!(Sandbox::new(), "apply --detach", @r#"
+    exit 3
+    --- stdout
+    --- stderr
+    error: `--detach` is not available yet
+    help: leave it out; `nohup flowrun apply &` goes on without a terminal
+    "#);
+    snapshot!(Sandbox::new(), "apply --runtime docker", @r#"
+    exit 3
+    --- stdout
+    --- stderr
+    error: the runtime `docker` is not available yet
+    help: use `--runtime local`
+    "#);
+    snapshot!(Sandbox::new(), "status --store s3://bucket/prefix", @r#"
+    exit 3
+    --- stdout
+    --- stderr
+    error: the store `s3://bucket/prefix` is not available yet
+    help: set `store` to a folder
+    "#);
 }
 
 #[test]
 fn settings_files_are_strict() {
     let sandbox = Sandbox::new().with_file("flowrun.toml", "jobs = 2\nmemry = \"4Gi\"\n");
-    snapshot!(sandbox, "status", @"");
+    snapshot!(sandbox, "status", @r#"
+    exit 3
+    --- stdout
+    --- stderr
+    error: [folder]/work/flowrun.toml:2:1: there is no setting `memry`
+    help: did you mean `memory`?
+    "#);
     let sandbox = Sandbox::new().with_variable("FLOWRUN_JOBS", "many");
-    snapshot!(sandbox, "status", @"");
+    snapshot!(sandbox, "status", @r#"
+    exit 2
+    --- stdout
+    --- stderr
+    error: the setting `jobs` is `many` in the variable `FLOWRUN_JOBS`
+    help: give it a whole number from 1: it is tasks at once (default: the machine's processors)
+    "#);
 }
 
 #[test]
 fn a_missing_target_is_wrong_usage() {
-    snapshot!(Sandbox::new(), "validate", @"");
+    snapshot!(Sandbox::new(), "validate", @r#"
+    exit 2
+    --- stdout
+    --- stderr
+    error: there is no pipeline file in `.`
+    help: name a file, or write a first one with `flowrun init`
+    "#);
     let sandbox = Sandbox::new().with_file("iris.yaml", "");
-    snapshot!(sandbox, "validate irs.yaml", @"");
+    snapshot!(sandbox, "validate irs.yaml", @r#"
+    exit 2
+    --- stdout
+    --- stderr
+    error: there is no file or folder `irs.yaml`
+    help: did you mean `iris.yaml`?
+    "#);
 }
 
 #[test]
 fn a_folder_of_others_is_no_home() {
     let sandbox = Sandbox::new().with_file("thesis.tex", "");
-    snapshot!(sandbox, "status --home .", @"");
+    snapshot!(sandbox, "status --home .", @r#"
+    exit 2
+    --- stdout
+    --- stderr
+    error: `[folder]/work` is not empty and no flowrun home
+    help: name an empty folder, or one that does not exist yet
+    "#);
 }
 
 #[test]
@@ -107,7 +188,8 @@ fn completions_are_for_every_shell() {
 
 #[test]
 fn a_reader_that_goes_is_no_error() {
-    let mut child = Sandbox::new()
+    let sandbox = Sandbox::new();
+    let mut child = sandbox
         .command("completions bash")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -125,7 +207,8 @@ fn a_reader_that_goes_is_no_error() {
 #[cfg(target_os = "linux")]
 fn data_that_cannot_be_written_is_an_error() {
     let full = fs_err::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
-    let output = Sandbox::new()
+    let sandbox = Sandbox::new();
+    let output = sandbox
         .command("completions bash")
         .stdout(full.into_parts().0)
         .output()
@@ -136,10 +219,25 @@ fn data_that_cannot_be_written_is_an_error() {
 #[test]
 fn init_writes_a_pipeline_and_never_overwrites() {
     let sandbox = Sandbox::new();
-    snapshot!(sandbox, "init My_Demo", @"");
+    snapshot!(sandbox, "init My_Demo", @r#"
+    exit 0
+    --- stdout
+    --- stderr
+    wrote My_Demo/pipeline.yaml
+    wrote My_Demo/prepare.py
+    wrote My_Demo/train.py
+    wrote My_Demo/evaluate.py
+    next: `flowrun plan My_Demo`, then `flowrun apply My_Demo`
+    "#);
     let pipeline = fs_err::read_to_string(sandbox.work().join("My_Demo/pipeline.yaml")).unwrap();
     assert!(pipeline.contains("\nname: my-demo\n"));
     fs_err::remove_file(sandbox.work().join("My_Demo/pipeline.yaml")).unwrap();
-    snapshot!(sandbox, "init My_Demo", @"");
+    snapshot!(sandbox, "init My_Demo", @r#"
+    exit 2
+    --- stdout
+    --- stderr
+    error: `My_Demo/prepare.py` exists
+    help: name another folder; nothing is overwritten
+    "#);
     assert!(!sandbox.work().join("My_Demo/pipeline.yaml").exists(), "all or nothing");
 }

@@ -27,7 +27,7 @@ use crate::state::RunFilter;
 pub(crate) async fn apply(
     args: ApplyArgs,
     settings: &Settings,
-    screen: &Screen,
+    screen: Screen,
 ) -> Result<Exit, CliError> {
     refuse_detach(args.progress.detach)?;
     let target = target::resolve(&args.target, &settings.caller.folder)?;
@@ -76,7 +76,7 @@ pub(crate) fn prepare(
     asked: &SelectionFlags,
     settings: &Settings,
     home: &Home,
-    screen: &Screen,
+    screen: Screen,
 ) -> Result<(Loaded, Prepared), CliError> {
     if asked.pipeline_target.is_some() {
         return Err(CliError::NotAvailable {

@@ -19,7 +19,7 @@ use crate::store::{Entry, EntryKind};
 pub(crate) async fn store(
     args: StoreArgs,
     settings: &Settings,
-    screen: &Screen,
+    screen: Screen,
 ) -> Result<Exit, CliError> {
     match args.command {
         StoreCommand::Ls { what, run, output } => {
@@ -76,7 +76,7 @@ async fn list_run(
     place: &Place,
     run: &str,
     as_json: bool,
-    screen: &Screen,
+    screen: Screen,
 ) -> Result<Exit, CliError> {
     let run = find::run(&place.state, run).await?;
     let mut objects = Vec::new();
@@ -113,7 +113,7 @@ async fn list_files(
     place: &Place,
     digest: &Digest,
     as_json: bool,
-    screen: &Screen,
+    screen: Screen,
 ) -> Result<Exit, CliError> {
     let entries = place.store.entries(digest).await?;
     if as_json {
@@ -147,7 +147,7 @@ async fn get(
     digest: &Digest,
     to: Option<PathBuf>,
     as_json: bool,
-    screen: &Screen,
+    screen: Screen,
 ) -> Result<Exit, CliError> {
     let shown = to.unwrap_or_else(|| PathBuf::from(name));
     let target = settings.caller.folder.join(&shown);
@@ -170,7 +170,7 @@ async fn get(
     Ok(Exit::Done)
 }
 
-async fn check(settings: &Settings, as_json: bool, screen: &Screen) -> Result<Exit, CliError> {
+async fn check(settings: &Settings, as_json: bool, screen: Screen) -> Result<Exit, CliError> {
     // The state is not needed, so that a damaged one does not hide a whole store.
     super::home::Home::open(&settings.home)?;
     let store = open_store(settings)?;

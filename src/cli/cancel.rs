@@ -25,7 +25,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 pub(crate) async fn cancel(
     args: CancelArgs,
     settings: &Settings,
-    screen: &Screen,
+    screen: Screen,
 ) -> Result<Exit, CliError> {
     let place = Place::open(settings).await?;
     let mut row = find::run(&place.state, &args.run).await?;
@@ -71,7 +71,7 @@ fn told(
     outcome: RunOutcome,
     now: bool,
     as_json: bool,
-    screen: &Screen,
+    screen: Screen,
 ) -> Result<Exit, CliError> {
     if as_json {
         screen.json(&json!({"run": run, "outcome": outcome}))?;

@@ -27,6 +27,7 @@ pub(crate) struct Owned {
 
 /// How a run is done and shown.
 #[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct Manner {
     /// After a failure, go on with what does not need the failed task.
     pub(crate) keep_going: bool,
@@ -47,7 +48,7 @@ pub(crate) async fn conduct(
     owned: Owned,
     manner: Manner,
     stop: watch::Receiver<Stop>,
-    screen: &Screen,
+    screen: Screen,
 ) -> Result<RunOutcome, CliError> {
     let run = owned.run;
     let row = place.state.run(run).await?.ok_or_else(|| {
@@ -70,7 +71,7 @@ pub(crate) async fn conduct(
         pipeline: prepared.pipeline,
     };
     let runtime = place.runtime(run)?;
-    let mut report = reporter::choose(run, labels, durations, manner, *screen);
+    let mut report = reporter::choose(run, labels, durations, manner, screen);
     let store = std::sync::Arc::clone(&place.store);
     let ended = drive(order, place.state.clone(), store, runtime, &mut *report, stop).await;
     drop(report);

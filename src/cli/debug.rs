@@ -19,7 +19,7 @@ use crate::runtime::Job;
 pub(crate) async fn debug(
     args: DebugArgs,
     settings: &Settings,
-    screen: &Screen,
+    screen: Screen,
 ) -> Result<Exit, CliError> {
     let place = Place::open(settings).await?;
     let run = find::run(&place.state, &args.run).await?;

@@ -112,7 +112,7 @@ impl CliError {
             Self::Source(error) | Self::Workspace(WorkspaceError::Source(error)) => {
                 error.help.clone()
             }
-            Self::State(error) | Self::Engine(EngineError::State(error)) => state_help(error),
+            Self::State(error) | Self::Engine(EngineError::State(error)) => Some(state_help(error)),
             Self::Store(StoreError::Damaged { .. })
             | Self::Engine(EngineError::Store(StoreError::Damaged { .. })) => {
                 Some("run `flowrun store check`, then apply again with `--force`".into())
@@ -141,8 +141,8 @@ impl CliError {
     }
 }
 
-fn state_help(error: &StateError) -> Option<String> {
-    Some(match error {
+fn state_help(error: &StateError) -> String {
+    match error {
         StateError::Fenced { run } => format!("see it with `flowrun status {run}`"),
         StateError::OtherOrigin { .. } => {
             "give the pipeline another `name`, or move the name here with `flowrun apply --rebind`"
@@ -152,7 +152,7 @@ fn state_help(error: &StateError) -> Option<String> {
             format!("wait for it, or stop it with `flowrun cancel {run}`")
         }
         StateError::Database { .. } => "run `flowrun doctor`".into(),
-    })
+    }
 }
 
 #[cfg(test)]

@@ -66,13 +66,12 @@ pub(crate) fn task<'a>(rows: &'a [TaskRow], text: &str) -> Result<(usize, &'a Ta
         [one] => Ok(*one),
         [] => {
             let labels = rows.iter().map(|row| row.label.as_str());
-            let help = match suggest(text, labels) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => {
-                    let labels: Vec<String> =
-                        rows.iter().take(NAMED * 2).map(|row| format!("`{}`", row.label)).collect();
-                    format!("use one of {}", list(&labels))
-                }
+            let help = if let Some(near) = suggest(text, labels) {
+                format!("did you mean `{near}`?")
+            } else {
+                let labels: Vec<String> =
+                    rows.iter().take(NAMED * 2).map(|row| format!("`{}`", row.label)).collect();
+                format!("use one of {}", list(&labels))
             };
             Err(CliError::usage(format!("the run has no task `{text}`"), help))
         }

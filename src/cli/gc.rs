@@ -26,7 +26,7 @@ const GRACE: Duration = Duration::from_hours(48);
 pub(crate) async fn gc(
     args: GcArgs,
     settings: &Settings,
-    screen: &Screen,
+    screen: Screen,
 ) -> Result<Exit, CliError> {
     let place = Place::open(settings).await?;
     let rows = place.state.runs(&RunFilter::default()).await?;

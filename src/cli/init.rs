@@ -22,7 +22,7 @@ const FILES: &[(&str, &str)] = &[
 ];
 
 /// Writes the template. Nothing is overwritten: if one of its files exists, none is written.
-pub(crate) fn init(args: &InitArgs, caller: &Caller, screen: &Screen) -> Result<Exit, CliError> {
+pub(crate) fn init(args: &InitArgs, caller: &Caller, screen: Screen) -> Result<Exit, CliError> {
     let folder = caller.folder.join(&args.folder);
     if let Some((name, _)) =
         FILES.iter().find(|(name, _)| folder.join(name).symlink_metadata().is_ok())

@@ -22,7 +22,7 @@ const LAST: usize = 5;
 pub(crate) async fn status(
     args: StatusArgs,
     settings: &Settings,
-    screen: &Screen,
+    screen: Screen,
 ) -> Result<Exit, CliError> {
     let place = Place::open(settings).await?;
     let Some(text) = &args.run else {
@@ -31,8 +31,9 @@ pub(crate) async fn status(
             rows.into_iter().partition(|row| !matches!(row.state, RunState::Ended(_)));
         last.truncate(LAST);
         if args.output.json() {
-            let list = |rows: &[RunRow]| rows.iter().map(run_object).collect::<Vec<_>>();
-            screen.json(&json!({"live": [], "running": list(&running), "last": list(&last)}))?;
+            let objects = |rows: &[RunRow]| rows.iter().map(run_object).collect::<Vec<_>>();
+            screen
+                .json(&json!({"live": [], "running": objects(&running), "last": objects(&last)}))?;
         } else {
             let mut text = String::from("live\n  nothing\nrunning\n");
             push_runs(&mut text, &running);
@@ -88,7 +89,7 @@ pub(crate) async fn status(
 pub(crate) async fn runs(
     args: RunsArgs,
     settings: &Settings,
-    screen: &Screen,
+    screen: Screen,
 ) -> Result<Exit, CliError> {
     let place = Place::open(settings).await?;
     if let Some(RunsCommand::Diff { a, b, output }) = &args.command {
@@ -131,7 +132,7 @@ pub(crate) async fn runs(
 pub(crate) async fn why(
     args: WhyArgs,
     settings: &Settings,
-    screen: &Screen,
+    screen: Screen,
 ) -> Result<Exit, CliError> {
     let place = Place::open(settings).await?;
     let row = find::run(&place.state, &args.run).await?;

@@ -53,20 +53,20 @@ pub(crate) async fn launch(
     prepared: &Prepared,
     ask: Ask,
     stop: &mut watch::Receiver<Stop>,
-    screen: &Screen,
+    screen: Screen,
 ) -> Result<Launched, CliError> {
     let name = &prepared.pipeline.name;
     let created = prepared.created("cli");
-    let owned = match settle(place, name, Some(&created), stop, screen).await? {
-        Some(owned) => owned,
-        None => {
-            if ask.overlap == Overlap::Skip
-                && let Some(other) = unended(place, name).await?.first()
-            {
-                return Ok(Launched::Skipped(other.id));
-            }
-            make(place, prepared, &created, ask.keep_going).await?
+    let left = settle(place, name, Some(&created), stop, screen).await?;
+    let owned = if let Some(owned) = left {
+        owned
+    } else {
+        if ask.overlap == Overlap::Skip
+            && let Some(other) = unended(place, name).await?.first()
+        {
+            return Ok(Launched::Skipped(other.id));
         }
+        make(place, prepared, &created, ask.keep_going).await?
     };
     await_turn(place, name, owned, ask.overlap, stop, screen).await
 }
@@ -115,7 +115,7 @@ async fn settle(
     name: &PipelineName,
     wanted: Option<&Created>,
     stop: &watch::Receiver<Stop>,
-    screen: &Screen,
+    screen: Screen,
 ) -> Result<Option<Owned>, CliError> {
     let mut ours = None;
     for row in unended(place, name).await? {
@@ -154,7 +154,7 @@ async fn await_turn(
     owned: Owned,
     overlap: Overlap,
     stop: &mut watch::Receiver<Stop>,
-    screen: &Screen,
+    screen: Screen,
 ) -> Result<Launched, CliError> {
     let run = owned.run;
     let mut said = None;
@@ -199,7 +199,7 @@ async fn meet(
     run: RunId,
     other: RunId,
     overlap: Overlap,
-    screen: &Screen,
+    screen: Screen,
 ) -> Result<(), CliError> {
     let owner = place.state.run(other).await?.and_then(|row| row.owner);
     let by = owner.map(|owner| format!(" (by {}, process {})", owner.user, owner.pid));

@@ -159,7 +159,7 @@ fn load_at(
 /// A local `source.git` is relative to the file's folder.
 fn beside(folder: &Path, git: &str) -> String {
     let is_path =
-        !git.contains("://") && !git.split_once(':').is_some_and(|(host, _)| !host.contains('/'));
+        !git.contains("://") && git.split_once(':').is_none_or(|(host, _)| host.contains('/'));
     if is_path { folder.join(git).display().to_string() } else { git.to_owned() }
 }
 
@@ -190,7 +190,7 @@ impl Loaded {
     }
 
     /// Says what deserves a word, and refuses what cannot run yet.
-    pub(crate) fn refuse_unavailable(&self, screen: &Screen) -> Result<(), CliError> {
+    pub(crate) fn refuse_unavailable(&self, screen: Screen) -> Result<(), CliError> {
         if !self.pipeline.warnings.is_empty() {
             let problems = self.problems(&self.pipeline.warnings);
             screen.say(seams::render_warnings(&problems, screen.colour_err).trim_end());

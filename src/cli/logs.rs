@@ -22,7 +22,7 @@ const AT_ONCE: usize = 1024;
 pub(crate) async fn logs(
     args: LogsArgs,
     settings: &Settings,
-    screen: &Screen,
+    screen: Screen,
 ) -> Result<Exit, CliError> {
     let place = Place::open(settings).await?;
     let (run, task) = match args.words.as_slice() {
@@ -100,7 +100,7 @@ struct Form {
 }
 
 impl Form {
-    fn print(&self, entries: &[LogEntry], screen: &Screen) -> Result<(), CliError> {
+    fn print(&self, entries: &[LogEntry], screen: Screen) -> Result<(), CliError> {
         for some in entries.chunks(AT_ONCE) {
             let lines: Vec<String> = some
                 .iter()

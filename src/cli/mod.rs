@@ -99,7 +99,7 @@ fn dispatch(arguments: Arguments, caller: &Caller, screen: Screen) -> Result<Exi
     }
     let (flags, beside) = settings_of(&arguments, caller);
     match arguments.command {
-        Command::Init(args) => return init::init(&args, caller, &screen),
+        Command::Init(args) => return init::init(&args, caller, screen),
         Command::Schema(_) => return screen.json(&seams::schema()).map(|()| Exit::Done),
         Command::Completions(args) => {
             let mut script = Vec::new();
@@ -112,18 +112,18 @@ fn dispatch(arguments: Arguments, caller: &Caller, screen: Screen) -> Result<Exi
     let no_colour = caller.variable("NO_COLOR").is_some();
     let screen = Screen::new(settings.colour, no_colour, screen.loudness);
     if let Command::Validate(args) = &arguments.command {
-        return validate::validate(args, &settings, &screen);
+        return validate::validate(args, &settings, screen);
     }
     // Two workers: the engine's loop on one, and what waits for the disk never keeps signals from being heard.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let done = runtime.block_on(command(arguments.command, &settings, &screen));
+    let done = runtime.block_on(command(arguments.command, &settings, screen));
     // Whatever a helper thread still waits for, the answer is known.
     runtime.shutdown_background();
     done
 }
 
-async fn command(command: Command, settings: &Settings, screen: &Screen) -> Result<Exit, CliError> {
+async fn command(command: Command, settings: &Settings, screen: Screen) -> Result<Exit, CliError> {
     match command {
         Command::Plan(args) => plan::plan(args, settings, screen).await,
         Command::Apply(args) => apply::apply(args, settings, screen).await,

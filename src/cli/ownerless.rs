@@ -22,7 +22,7 @@ pub(crate) async fn end_ownerless(
     row: RunRow,
     lock: RunLock,
     stop: watch::Receiver<Stop>,
-    screen: &Screen,
+    screen: Screen,
 ) -> Result<RunOutcome, CliError> {
     let run = row.id;
     let prepared = tokio::task::block_in_place(|| kept::reopen(place, &row));

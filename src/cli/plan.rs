@@ -22,7 +22,7 @@ use crate::store::{Lookup, Store, StoreError};
 pub(crate) async fn plan(
     args: PlanArgs,
     settings: &Settings,
-    screen: &Screen,
+    screen: Screen,
 ) -> Result<Exit, CliError> {
     let target = target::resolve(&args.target, &settings.caller.folder)?;
     let home = Home::open(&settings.home)?;

@@ -21,7 +21,7 @@ use crate::state::{RunFilter, RunRow, RunState};
 pub(crate) async fn resume(
     args: ResumeArgs,
     settings: &Settings,
-    screen: &Screen,
+    screen: Screen,
 ) -> Result<Exit, CliError> {
     refuse_detach(args.progress.detach)?;
     let place = Place::open(settings).await?;

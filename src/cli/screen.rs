@@ -63,7 +63,7 @@ impl Screen {
         clippy::unused_self,
         reason = "reads like its siblings, and tests may catch output here"
     )]
-    pub(crate) fn data(&self, text: &str) -> Result<(), CliError> {
+    pub(crate) fn data(self, text: &str) -> Result<(), CliError> {
         let mut out = std::io::stdout().lock();
         let written = out.write_all(text.as_bytes()).and_then(|()| {
             if text.is_empty() || text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") }
@@ -78,32 +78,32 @@ impl Screen {
     }
 
     /// Writes a value as indented JSON to stdout.
-    pub(crate) fn json(&self, value: &serde_json::Value) -> Result<(), CliError> {
+    pub(crate) fn json(self, value: &serde_json::Value) -> Result<(), CliError> {
         self.data(&format!("{value:#}\n"))
     }
 
     /// Says a line on stderr, unless quiet.
-    pub(crate) fn say(&self, text: &str) {
+    pub(crate) fn say(self, text: &str) {
         if self.loudness >= Loudness::Usual {
             to_stderr(&format!("{text}\n"));
         }
     }
 
     /// Says a line on stderr that usually goes without saying.
-    pub(crate) fn detail(&self, text: &str) {
+    pub(crate) fn detail(self, text: &str) {
         if self.loudness >= Loudness::Verbose {
             to_stderr(&format!("{text}\n"));
         }
     }
 
     /// Says a warning on stderr, unless quiet.
-    pub(crate) fn warn(&self, text: &str) {
+    pub(crate) fn warn(self, text: &str) {
         let mark = self.paint("warning:", Style::new().yellow().bold());
         self.say(&format!("{mark} {text}"));
     }
 
     /// Says an error with its log and help, always.
-    pub(crate) fn error(&self, error: &CliError) {
+    pub(crate) fn error(self, error: &CliError) {
         let mut text = String::new();
         if let CliError::Problems(problems) = error {
             text.push_str(&problems.render(self.colour_err));
@@ -121,7 +121,7 @@ impl Screen {
         to_stderr(&text);
     }
 
-    fn paint(&self, text: &str, style: Style) -> String {
+    fn paint(self, text: &str, style: Style) -> String {
         if self.colour_err { text.style(style).to_string() } else { text.to_owned() }
     }
 }

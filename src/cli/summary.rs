@@ -17,7 +17,7 @@ pub(crate) async fn show(
     run: RunId,
     outcome: RunOutcome,
     as_json: bool,
-    screen: &Screen,
+    screen: Screen,
 ) -> Result<(), CliError> {
     let tasks = place.state.tasks(run).await?;
     if as_json {

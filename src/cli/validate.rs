@@ -20,16 +20,15 @@ use crate::spec::{Pipeline, Problem, Problems};
 pub(crate) fn validate(
     args: &ValidateArgs,
     settings: &Settings,
-    screen: &Screen,
+    screen: Screen,
 ) -> Result<Exit, CliError> {
     let target = target::resolve(&args.target, &settings.caller.folder)?;
-    let checked = match &target {
-        Target::File { path, shown, reference: None } => load::read(path, shown),
-        _ => {
-            let home = Home::open(&settings.home)?;
-            load::load(&place::source(&home, &settings.caller), &target)
-                .map(|loaded| (loaded.file, (*loaded.pipeline).clone()))
-        }
+    let checked = if let Target::File { path, shown, reference: None } = &target {
+        load::read(path, shown)
+    } else {
+        let home = Home::open(&settings.home)?;
+        load::load(&place::source(&home, &settings.caller), &target)
+            .map(|loaded| (loaded.file, (*loaded.pipeline).clone()))
     };
     let as_json = args.format == Output::Json;
     match checked {
@@ -51,7 +50,7 @@ pub(crate) fn validate(
     }
 }
 
-fn told(file: &PipelineFile, pipeline: &Pipeline, screen: &Screen) -> Result<(), CliError> {
+fn told(file: &PipelineFile, pipeline: &Pipeline, screen: Screen) -> Result<(), CliError> {
     let notes: Vec<Problem> =
         pipeline.warnings.iter().chain(&pipeline.unavailable).cloned().collect();
     if !notes.is_empty() {

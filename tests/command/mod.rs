@@ -6,52 +6,52 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// A folder of its own, with a home of its own.
-pub struct Sandbox {
+pub(crate) struct Sandbox {
     folder: tempfile::TempDir,
     variables: Vec<(String, String)>,
 }
 
 impl Sandbox {
     /// An empty one.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { folder: tempfile::tempdir().expect("a temporary folder"), variables: Vec::new() }
     }
 
     /// Sets a variable of every command from here on.
-    pub fn with_variable(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn with_variable(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.into(), value.into()));
         self
     }
 
     /// Writes a file, making its folders.
-    pub fn with_file(self, path: &str, text: &str) -> Self {
+    pub(crate) fn with_file(self, path: &str, text: &str) -> Self {
         self.write(path, text);
         self
     }
 
     /// Makes the work folder a git repo with one commit of all that is there.
-    pub fn with_repo(self) -> Self {
+    pub(crate) fn with_repo(self) -> Self {
         self.git(&["init", "--quiet", "--initial-branch=main"]);
         self.commit("first");
         self
     }
 
     /// Writes a file, making its folders.
-    pub fn write(&self, path: &str, text: &str) {
+    pub(crate) fn write(&self, path: &str, text: &str) {
         let path = self.work().join(path);
         fs_err::create_dir_all(path.parent().expect("a parent")).expect("folders");
         fs_err::write(path, text).expect("a file");
     }
 
     /// Commits everything; returns the commit.
-    pub fn commit(&self, message: &str) -> String {
+    pub(crate) fn commit(&self, message: &str) -> String {
         self.git(&["add", "--all"]);
         self.git(&["commit", "--quiet", "--allow-empty", "--message", message]);
         self.git(&["rev-parse", "HEAD"]).trim().to_owned()
     }
 
     /// Runs git in the work folder; it must end well.
-    pub fn git(&self, args: &[&str]) -> String {
+    pub(crate) fn git(&self, args: &[&str]) -> String {
         let output = Command::new("git")
             .args(args)
             .current_dir(self.work())
@@ -68,19 +68,19 @@ impl Sandbox {
     }
 
     /// Where commands run.
-    pub fn work(&self) -> PathBuf {
+    pub(crate) fn work(&self) -> PathBuf {
         let work = self.folder.path().join("work");
         fs_err::create_dir_all(&work).expect("the work folder");
         work
     }
 
     /// `FLOWRUN_HOME`.
-    pub fn home(&self) -> PathBuf {
+    pub(crate) fn home(&self) -> PathBuf {
         self.folder.path().join("home")
     }
 
     /// A command that is ready to be changed and started: words are split at spaces.
-    pub fn command(&self, line: &str) -> Command {
+    pub(crate) fn command(&self, line: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_flowrun"));
         command
             .args(line.split(' ').filter(|word| !word.is_empty()))
@@ -103,30 +103,30 @@ impl Sandbox {
     }
 
     /// Runs a command to its end.
-    pub fn run(&self, line: &str) -> Output {
+    pub(crate) fn run(&self, line: &str) -> Output {
         self.command(line).output().expect("the binary")
     }
 
     /// Runs a command; exit code, stdout and stderr as one text for a snapshot.
-    pub fn shown(&self, line: &str) -> String {
+    pub(crate) fn shown(&self, line: &str) -> String {
         show(&self.run(line))
     }
 
     /// Runs a command that must end with `code`; its stdout.
-    pub fn stdout(&self, line: &str, code: i32) -> String {
+    pub(crate) fn stdout(&self, line: &str, code: i32) -> String {
         let output = self.run(line);
         assert_eq!(output.status.code(), Some(code), "flowrun {line}\n{}", show(&output));
         String::from_utf8(output.stdout).expect("text")
     }
 
     /// Runs a command with `-o json` that must end with `code`; its data.
-    pub fn json(&self, line: &str, code: i32) -> serde_json::Value {
+    pub(crate) fn json(&self, line: &str, code: i32) -> serde_json::Value {
         let text = self.stdout(&format!("{line} -o json"), code);
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"))
     }
 
     /// Filters that make snapshots the same on every machine and at every time.
-    pub fn settings(&self) -> insta::Settings {
+    pub(crate) fn settings(&self) -> insta::Settings {
         let mut settings = insta::Settings::clone_current();
         let folder = fs_err::canonicalize(self.folder.path()).expect("the folder");
         for path in [folder.as_path(), self.folder.path()] {
@@ -144,7 +144,7 @@ impl Sandbox {
 }
 
 /// Exit code, stdout and stderr as one text.
-pub fn show(output: &Output) -> String {
+pub(crate) fn show(output: &Output) -> String {
     let code = output.status.code().map_or("killed".to_owned(), |code| code.to_string());
     format!(
         "exit {code}\n--- stdout\n{}--- stderr\n{}",

@@ -59,7 +59,7 @@ fn fail(what: &'static str, found: impl Into<String>, mend: &'static str) -> Fin
 pub(crate) async fn doctor(
     args: &DoctorArgs,
     settings: &Settings,
-    screen: &Screen,
+    screen: Screen,
 ) -> Result<Exit, CliError> {
     let mut findings = Vec::new();
     match Home::open(&settings.home) {

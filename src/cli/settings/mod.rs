@@ -240,7 +240,8 @@ impl Layers<'_> {
             }
             Origin::Flag(_) | Origin::Variable(_) => self.caller.folder.clone(),
         };
-        Ok(Some(base.join(&found.text)))
+        // Without the `.` parts that a relative name brings along.
+        Ok(Some(base.join(&found.text).components().collect()))
     }
 
     #[expect(clippy::unused_self, reason = "reads like its siblings")]
