@@ -117,9 +117,11 @@ fn look(
         }
     }
     if let (None, Some(wanted)) = (&chosen, python) {
-        chosen = uv_knows(settings, wanted)
-            .and_then(|command| cache.ask(&command))
-            .filter(|one| matches(&one.version, wanted));
+        let fits = |one: &Interpreter| matches(&one.version, wanted);
+        chosen = installed(&settings.path, wanted)
+            .into_iter()
+            .find_map(|command| cache.ask(&command).filter(fits))
+            .or_else(|| cache.ask(&uv_knows(settings, wanted)?).filter(fits));
     }
     cache.close();
     chosen.ok_or_else(|| missing(python, &mut others))
@@ -158,6 +160,25 @@ pub(super) fn programs(path: &str, name: &str) -> Vec<PathBuf> {
             fs::metadata(command).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
         })
         .collect()
+}
+
+/// What the version managers behind the shims of `path` have installed of this version, newest first, though they may not
+/// have it switched on here.
+fn installed(path: &str, wanted: &str) -> Vec<PathBuf> {
+    let roots = path.split(':').filter_map(|folder| folder.strip_suffix("/shims"));
+    let mut found: Vec<(Vec<u32>, PathBuf)> = roots
+        .flat_map(|root| ["versions", "installs/python"].map(|below| Path::new(root).join(below)))
+        .filter_map(|folder| fs::read_dir(folder).ok())
+        .flatten()
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let name = entry.file_name().into_string().ok()?;
+            let numbers = name.split('.').map(|number| number.parse().unwrap_or(0)).collect();
+            matches(&name, wanted).then(|| (numbers, entry.path().join("bin/python3")))
+        })
+        .collect();
+    found.sort();
+    found.into_iter().rev().map(|(_, command)| command).collect()
 }
 
 fn uv_knows(settings: &EnvironmentSettings, wanted: &str) -> Option<PathBuf> {
@@ -322,6 +343,23 @@ mod tests {
         fs::write(folder.path().join("version"), "3.12.10").unwrap();
         assert_eq!(look(&settings, None).unwrap().version, "3.12.10");
         assert_eq!(runs(), 3);
+    }
+
+    #[test]
+    fn a_version_that_is_not_switched_on_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("shims")).unwrap();
+        for version in ["3.12.9", "3.12.10", "3.1.2"] {
+            let bin = folder.path().join("versions").join(version).join("bin");
+            fs::create_dir_all(&bin).unwrap();
+            fake(&bin, "python3", version);
+        }
+        let settings = EnvironmentSettings {
+            folder: folder.path().join("environments"),
+            path: folder.path().join("shims").display().to_string(),
+            env: BTreeMap::from([("PATH".to_owned(), "/bin:/usr/bin".to_owned())]),
+        };
+        assert_eq!(look(&settings, Some("3.12")).unwrap().version, "3.12.10");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Bytes of a snapshot's files, read once. Small ones stay in memory, so a thousand stages cost one inflation each file.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -31,11 +33,7 @@ impl Blobs {
         if let Some(bytes) = inner.kept.get(blob) {
             return Ok(bytes.clone());
         }
-        let opened = match inner.repository.take() {
-            Some(repository) => repository,
-            None => Repository::open_bare(mirror).map_err(|error| damaged(mirror, &error))?,
-        };
-        let repository = inner.repository.insert(opened);
+        let repository = inner.repository(mirror)?;
         let bytes: Arc<[u8]> = Oid::from_str(blob)
             .and_then(|id| repository.find_blob(id))
             .map(|blob| blob.content().into())
@@ -46,6 +44,44 @@ impl Blobs {
         }
         Ok(bytes)
     }
+
+    /// Writes the blob's bytes into `file`; a large one piece by piece where git's storage allows it.
+    pub(super) fn write(
+        &self,
+        mirror: &Path,
+        blob: &str,
+        file: &mut File,
+    ) -> Result<(), SourceError> {
+        let large = {
+            let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            match inner.kept.get(blob).cloned() {
+                Some(bytes) => return Ok(file.write_all(&bytes)?),
+                None => stream(inner.repository(mirror)?, blob, file)?,
+            }
+        };
+        if large { Ok(()) } else { Ok(file.write_all(&self.read(mirror, blob)?)?) }
+    }
+}
+
+impl Inner {
+    fn repository(&mut self, mirror: &Path) -> Result<&Repository, SourceError> {
+        let opened = match self.repository.take() {
+            Some(repository) => repository,
+            None => Repository::open_bare(mirror).map_err(|error| damaged(mirror, &error))?,
+        };
+        Ok(self.repository.insert(opened))
+    }
+}
+
+/// Copies a blob that is too large to keep, piece by piece. False, and nothing written: it is small, or lies in a pack.
+fn stream(repository: &Repository, blob: &str, file: &mut File) -> Result<bool, SourceError> {
+    let (odb, id) = (repository.odb()?, Oid::from_str(blob)?);
+    if !odb.read_header(id).is_ok_and(|(size, _)| size > KEPT) {
+        return Ok(false);
+    }
+    let Ok((mut reader, _, _)) = odb.reader(id) else { return Ok(false) };
+    std::io::copy(&mut reader, file)?;
+    Ok(true)
 }
 
 impl std::fmt::Debug for Blobs {

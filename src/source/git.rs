@@ -166,13 +166,17 @@ fn explain(address: &Address, stderr: &str) -> SourceError {
     let clean = redact(&stderr.replace(address.for_git(), &address.to_string()));
     let text = clean.to_ascii_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    let last = clean
-        .lines()
-        .map(str::trim)
-        .rfind(|line| line.starts_with("fatal: ") || line.starts_with("error: "))
-        .or_else(|| clean.lines().map(str::trim).rfind(|line| !line.is_empty()))
-        .unwrap_or("git said nothing")
-        .to_owned();
+    // ssh says what is wrong, then git only that it could not read.
+    let telling = |line: &&str| {
+        !line.is_empty()
+            && !line.ends_with("Could not read from remote repository.")
+            && !line.starts_with("Please make sure you have the correct access rights")
+            && !line.starts_with("and the repository exists.")
+            && !line.starts_with("warning: ")
+    };
+    let lines: Vec<&str> = clean.lines().map(str::trim).filter(telling).collect();
+    let own = lines.iter().rfind(|line| line.starts_with("fatal: ") || line.starts_with("error: "));
+    let last = own.or(lines.last()).copied().unwrap_or("git said nothing");
     let short = last.trim_start_matches("fatal: ").trim_start_matches("error: ");
     if says(&["host key verification failed"]) {
         return SourceError::new(format!("the host of `{address}` is not known to ssh"))
@@ -279,6 +283,6 @@ mod tests {
         );
         assert!(said("fatal: repository 'https://host/x.git/' not found").contains("no git repo"));
         let ssh = "git@host: Permission denied (publickey).\nfatal: Could not read from remote repository.";
-        assert!(said(ssh).contains("refused"));
+        assert!(said(ssh).contains("refused: git@host: Permission denied (publickey)."));
     }
 }

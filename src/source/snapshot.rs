@@ -1,7 +1,6 @@
 //! A pinned tree: reading it, writing its files out, keeping it, comparing it.
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -91,10 +90,10 @@ impl Snapshot {
                 folders.insert(known, opened);
             }
             let parent = &folders[parent];
-            let bytes = self.blobs.read(&self.mirror, &file.blob)?;
             let bits = match file.mode {
                 Mode::Link => {
-                    fs::symlinkat(&*bytes, parent, name).map_err(|e| named(&file.path, e))?;
+                    let target = self.blobs.read(&self.mirror, &file.blob)?;
+                    fs::symlinkat(&*target, parent, name).map_err(|e| named(&file.path, e))?;
                     continue;
                 }
                 Mode::File => 0o666,
@@ -104,9 +103,10 @@ impl Snapshot {
                 OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let opened = fs::openat(parent, name, flags, Bits::from_raw_mode(bits))
                 .map_err(|error| named(&file.path, error))?;
-            std::fs::File::from(opened).write_all(&bytes).map_err(|error| {
+            self.blobs.write(&self.mirror, &file.blob, &mut opened.into()).map_err(|error| {
                 let path = folder.join(&file.path);
-                SourceError::new(format!("`{}` cannot be written: {error}", path.display()))
+                let message = format!("`{}` cannot be written: {error}", path.display());
+                SourceError { message, help: error.help }
             })?;
         }
         Ok(())

@@ -516,6 +516,21 @@ fn files_are_written_as_copies_and_links_are_not_followed() {
 }
 
 #[test]
+fn a_large_file_is_written_in_pieces() {
+    let place = Place::new();
+    let folder = place.folder.path().join("plain");
+    fs::create_dir(&folder).unwrap();
+    let bytes: Vec<u8> = (0..9_500_000_u32).flat_map(u32::to_le_bytes).take(9_500_000).collect();
+    fs::write(folder.join("large"), &bytes).unwrap();
+    let snapshot = place.take(&folder).unwrap();
+    let out = place.folder.path().join("out");
+    fs::create_dir(&out).unwrap();
+    snapshot.write_files(&[snapshot.file("large").unwrap()], &out).unwrap();
+    assert!(fs::read(out.join("large")).unwrap() == bytes);
+    assert!(snapshot.read("large").unwrap().unwrap() == bytes);
+}
+
+#[test]
 fn many_files_travel_as_one_pack() {
     let place = Place::new();
     let repo = place.repo("repo");
