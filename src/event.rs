@@ -145,6 +145,18 @@ pub enum RunOutcome {
     Cancelled,
 }
 
+impl RunOutcome {
+    /// The outcome as users write and read it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Kept => "kept",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
 /// Why a task was skipped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

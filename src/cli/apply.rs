@@ -12,9 +12,6 @@ use super::load::{Loaded, load};
 use super::place::{self, Place};
 use super::prepare::Prepared;
 use super::screen::{Screen, to_stderr, visible};
-use super::seams;
-#[allow(unused_imports, reason = "the trait goes when the real function comes")]
-use super::seams::IgnoredOnLocal;
 use super::settings::Settings;
 use super::signals;
 use super::target::{self, Target};
@@ -102,20 +99,23 @@ pub(crate) fn prepare(
 }
 
 fn selection(loaded: &Loaded, asked: &SelectionFlags) -> Result<Selection, CliError> {
-    seams::resolve_selection(&loaded.pipeline, &asked.only, &asked.from, &asked.until, &asked.force)
-        .map_err(|error| {
-            let names: Vec<String> = loaded
-                .pipeline
-                .stages
-                .values()
-                .filter(|stage| !stage.outside_dag)
-                .map(|stage| format!("`{}`", stage.name))
-                .collect();
-            CliError::usage(
-                error.to_string(),
-                format!("use one of {}", super::screen::list(&names)),
-            )
-        })
+    crate::plan::resolve_selection(
+        &loaded.pipeline,
+        &asked.only,
+        &asked.from,
+        &asked.until,
+        &asked.force,
+    )
+    .map_err(|error| {
+        let names: Vec<String> = loaded
+            .pipeline
+            .stages
+            .values()
+            .filter(|stage| !stage.outside_dag)
+            .map(|stage| format!("`{}`", stage.name))
+            .collect();
+        CliError::usage(error.to_string(), format!("use one of {}", super::screen::list(&names)))
+    })
 }
 
 /// `--detach` needs the server.

@@ -11,12 +11,11 @@ use super::find;
 use super::ownerless::end_ownerless;
 use super::place::Place;
 use super::screen::Screen;
-use super::seams::RunLock;
 use super::settings::Settings;
 use super::signals;
 use crate::engine::drive::Stop;
 use crate::event::RunOutcome;
-use crate::state::{RunRow, RunState, Wish};
+use crate::state::{RunLock, RunRow, RunState, Wish};
 
 /// How often it is looked whether the owner has stopped the run.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -78,8 +77,7 @@ fn told(
     } else if outcome == RunOutcome::Cancelled && now {
         screen.say(&format!("run {run} is cancelled; go on with `flowrun resume {run}`"));
     } else {
-        let word = super::summary::word(outcome);
-        screen.say(&format!("run {run} had ended already: {word}"));
+        screen.say(&format!("run {run} had ended already: {}", outcome.word()));
     }
     Ok(Exit::Done)
 }

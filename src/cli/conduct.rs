@@ -1,21 +1,21 @@
 //! Does a run that this process owns, from its journal to its summary.
 
-use std::collections::BTreeMap;
-
 use tokio::sync::watch;
 
 use super::args::Events;
+use super::clock;
 use super::error::CliError;
 use super::exit::Exit;
 use super::place::Place;
 use super::prepare::Prepared;
-use super::reporter;
+use super::reporter::{self, Shown};
 use super::screen::Screen;
-use super::seams::RunLock;
 use super::summary;
 use crate::engine::drive::{RunOrder, Stop, drive};
 use crate::event::RunOutcome;
 use crate::names::RunId;
+use crate::plan::graph::Part;
+use crate::state::RunLock;
 
 /// A run whose lock this process holds, so that nobody else acts for it.
 pub(crate) struct Owned {
@@ -54,8 +54,9 @@ pub(crate) async fn conduct(
     let row = place.state.run(run).await?.ok_or_else(|| {
         CliError::missing(format!("run {run} is gone"), "start a new one with `flowrun apply`")
     })?;
-    let labels: BTreeMap<_, _> =
-        prepared.graph.tasks.iter().map(|task| (task.id.clone(), task.label.clone())).collect();
+    let began = clock::now();
+    let tasks = prepared.graph.tasks.iter().filter(|task| task.part != Part::Out);
+    let tasks: Vec<_> = tasks.map(|task| (task.id.clone(), task.label.clone())).collect();
     let durations = place.state.durations(&prepared.pipeline.name).await?;
     let context = prepared.key_context(&run.to_string(), &row.created.snapshot);
     let order = RunOrder {
@@ -71,15 +72,23 @@ pub(crate) async fn conduct(
         pipeline: prepared.pipeline,
     };
     let runtime = place.runtime(run)?;
-    let mut report = reporter::choose(run, labels, durations, manner, screen);
+    let shown = Shown {
+        run,
+        tasks,
+        durations: &durations,
+        jobs: place.settings.jobs,
+        journal: &order.journal,
+    };
+    let mut report = reporter::choose(shown, manner, screen);
     let store = std::sync::Arc::clone(&place.store);
     let ended = drive(order, place.state.clone(), store, runtime, &mut *report, stop).await;
     drop(report);
+    let took = clock::now().saturating_sub(began);
     match ended {
         Ok(outcome) => {
             drop(owned.lock);
             if !manner.silent {
-                summary::show(place, run, outcome, manner.json, screen).await?;
+                summary::show(place, run, outcome, took, manner.json, screen).await?;
             }
             Ok(outcome)
         }

@@ -12,10 +12,9 @@ use super::exit::Exit;
 use super::launch::pin_name;
 use super::place::{self, Place};
 use super::screen::{Screen, bytes, count};
-use super::seams::{self, RunLock};
 use super::settings::Settings;
 use crate::names::{PipelineName, RunId};
-use crate::state::{RunFilter, RunRow, RunState};
+use crate::state::{RunFilter, RunLock, RunRow, RunState};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -93,7 +92,7 @@ fn old_runs(rows: &[RunRow], keep: usize, since: u64) -> Vec<&RunRow> {
 async fn remove(place: &Place, row: &RunRow) -> Result<(), CliError> {
     let sources = place::source(&place.home, &place.settings.caller);
     place.store.unpin(row.id).await?;
-    seams::unpin_snapshot(&sources, &row.created.snapshot, &pin_name(row.id))?;
+    crate::source::unpin(&sources, &row.created.snapshot, &pin_name(row.id))?;
     let folder = place.home.run(row.id);
     if folder.exists() {
         fs_err::remove_dir_all(folder)?;

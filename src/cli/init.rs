@@ -10,8 +10,8 @@ use super::error::CliError;
 use super::exit::Exit;
 use super::screen::Screen;
 use super::settings::Caller;
-use super::summary::quoted;
 use crate::names::PipelineName;
+use crate::report::words::shell_word;
 
 /// The files of the template; only the standard library of Python is needed.
 const FILES: &[(&str, &str)] = &[
@@ -40,7 +40,7 @@ pub(crate) fn init(args: &InitArgs, caller: &Caller, screen: Screen) -> Result<E
         screen.say(&format!("wrote {}", args.folder.join(file).display()));
     }
     let target = args.folder.display().to_string();
-    let argument = if target == "." { String::new() } else { format!(" {}", quoted(&target)) };
+    let argument = if target == "." { String::new() } else { format!(" {}", shell_word(&target)) };
     screen.say(&format!("next: `flowrun plan{argument}`, then `flowrun apply{argument}`"));
     Ok(Exit::Done)
 }

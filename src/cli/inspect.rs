@@ -1,22 +1,26 @@
 //! `flowrun status`, `runs`, `runs diff`, `why`: rows as text or JSON.
 
-use std::collections::BTreeMap;
-
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::args::{RunsArgs, RunsCommand, StatusArgs, WhyArgs};
+use super::clock;
 use super::error::CliError;
 use super::exit::Exit;
 use super::find;
 use super::place::Place;
-use super::screen::{Screen, push_line, visible};
+use super::screen::Screen;
 use super::settings::Settings;
-use super::summary::{quoted, word};
+use crate::names::RunId;
 use crate::plan::verdict::told;
-use crate::state::{RunFilter, RunRow, RunState};
+use crate::report::words::visible;
+use crate::report::{
+    RunSide, diff_json, diff_text, runs_json, runs_text, status_home, status_home_json, status_run,
+    status_run_json,
+};
+use crate::state::{RunFilter, RunRow, RunState, TaskRow, owner_alive};
 
 /// How many ended runs the home's screen shows.
-const LAST: usize = 5;
+const LAST: u32 = 8;
 
 /// Shows the home or one run.
 pub(crate) async fn status(
@@ -26,63 +30,43 @@ pub(crate) async fn status(
 ) -> Result<Exit, CliError> {
     let place = Place::open(settings).await?;
     let Some(text) = &args.run else {
-        let rows = place.state.runs(&RunFilter::default()).await?;
-        let (running, mut last): (Vec<RunRow>, Vec<RunRow>) =
-            rows.into_iter().partition(|row| !matches!(row.state, RunState::Ended(_)));
-        last.truncate(LAST);
-        if args.output.json() {
-            let objects = |rows: &[RunRow]| rows.iter().map(run_object).collect::<Vec<_>>();
-            screen
-                .json(&json!({"live": [], "running": objects(&running), "last": objects(&last)}))?;
-        } else {
-            let mut text = String::from("live\n  nothing\nrunning\n");
-            push_runs(&mut text, &running);
-            text.push_str("last\n");
-            push_runs(&mut text, &last);
-            screen.data(&text)?;
-        }
-        return Ok(Exit::Done);
+        return home(&place, args.output.json(), screen).await;
     };
     let row = find::run(&place.state, text).await?;
     let tasks = place.state.tasks(row.id).await?;
-    let metrics = place.state.metrics(row.id).await?;
     if args.output.json() {
-        let tasks: Vec<Value> = tasks
-            .iter()
-            .map(|task| {
-                json!({
-                    "task": task.label,
-                    "state": task.state,
-                    "reason": task.reason,
-                    "key": task.key,
-                    "attempts": task.attempts,
-                    "reused_from": task.reused_from,
-                    "outputs": task.outputs,
-                    "metrics": metrics.get(&task.task),
-                    "started_at": task.started_at,
-                    "ended_at": task.ended_at,
-                })
-            })
-            .collect();
-        let mut object = run_object(&row);
-        object["tasks"] = tasks.into();
-        screen.json(&object)?;
-        return Ok(Exit::Done);
+        let metrics = place.state.metrics(row.id).await?;
+        screen.json(&status_run_json(&row, &tasks, &metrics))?;
+    } else {
+        screen.data(&status_run(clock::now(), &row, &tasks, screen.colour_out))?;
     }
-    let mut text = String::new();
-    push_runs(&mut text, std::slice::from_ref(&row));
-    for task in &tasks {
-        let reason = task.reason.as_deref().unwrap_or_default();
-        push_line(&mut text, &format!("  {:<10} {}  {}", task.state, task.label, visible(reason)));
-        if task.attempts > 0 {
-            push_line(
-                &mut text,
-                &format!("             flowrun logs {} {}", row.id, quoted(&task.label)),
-            );
-        }
-    }
-    screen.data(&text)?;
     Ok(Exit::Done)
+}
+
+async fn home(place: &Place, as_json: bool, screen: Screen) -> Result<Exit, CliError> {
+    let rows = place.state.runs(&RunFilter { unended: true, ..RunFilter::default() }).await?;
+    let last = place.state.runs(&RunFilter { limit: Some(LAST), ..RunFilter::default() }).await?;
+    let ended = last.into_iter().filter(|row| matches!(row.state, RunState::Ended(_)));
+    let runs = with_tasks(place, rows.into_iter().chain(ended).collect()).await?;
+    let is_owned = |run: RunId| owner_alive(&place.home.run(run));
+    if as_json {
+        screen.json(&status_home_json(&runs, &is_owned))?;
+    } else {
+        screen.data(&status_home(clock::now(), &runs, &is_owned, screen.colour_out))?;
+    }
+    Ok(Exit::Done)
+}
+
+async fn with_tasks(
+    place: &Place,
+    rows: Vec<RunRow>,
+) -> Result<Vec<(RunRow, Vec<TaskRow>)>, CliError> {
+    let mut runs = Vec::new();
+    for row in rows {
+        let tasks = place.state.tasks(row.id).await?;
+        runs.push((row, tasks));
+    }
+    Ok(runs)
 }
 
 /// Lists runs, or compares two.
@@ -95,18 +79,11 @@ pub(crate) async fn runs(
     if let Some(RunsCommand::Diff { a, b, output }) = &args.command {
         let a = find::run(&place.state, a).await?;
         let b = find::run(&place.state, b).await?;
-        let rows = difference(&side(&place, &a).await?, &side(&place, &b).await?);
+        let (a, b) = (side(&place, a).await?, side(&place, b).await?);
         if output.json() {
-            let rows: Vec<Value> =
-                rows.iter().map(|(what, a, b)| json!({"what": what, "a": a, "b": b})).collect();
-            screen.json(&json!({"a": a.id, "b": b.id, "differences": rows}))?;
+            screen.json(&diff_json(&a, &b))?;
         } else {
-            let mut text = String::new();
-            for (what, a, b) in rows {
-                let (a, b) = (a.unwrap_or("–".into()), b.unwrap_or("–".into()));
-                push_line(&mut text, &format!("{what}: {} → {}", visible(&a), visible(&b)));
-            }
-            screen.data(&text)?;
+            screen.data(&diff_text(clock::now(), &a, &b, screen.colour_out))?;
         }
         return Ok(Exit::Done);
     }
@@ -118,12 +95,11 @@ pub(crate) async fn runs(
     };
     let filter = RunFilter { pipeline, unended: false, limit: Some(args.limit) };
     let rows = place.state.runs(&filter).await?;
+    let runs = with_tasks(&place, rows).await?;
     if args.output.json() {
-        screen.json(&rows.iter().map(run_object).collect())?;
+        screen.json(&runs_json(&runs))?;
     } else {
-        let mut text = String::new();
-        push_runs(&mut text, &rows);
-        screen.data(&text)?;
+        screen.data(&runs_text(clock::now(), &runs, screen.colour_out))?;
     }
     Ok(Exit::Done)
 }
@@ -150,83 +126,16 @@ pub(crate) async fn why(
             "why": lines,
         }))?;
     } else {
-        let lines: Vec<String> = lines.iter().map(|line| visible(line)).collect();
+        let lines: Vec<String> = lines.iter().map(|line| visible(line).into_owned()).collect();
         screen.data(&format!("{} of run {}\n{}", task.label, row.id, lines.join("\n")))?;
     }
     Ok(Exit::Done)
 }
 
-fn state_word(state: RunState) -> &'static str {
-    match state {
-        RunState::Waiting => "waiting",
-        RunState::Active => "active",
-        RunState::Ended(outcome) => word(outcome),
-    }
-}
-
-fn run_object(row: &RunRow) -> Value {
-    let snapshot = &row.created.snapshot;
-    json!({
-        "run": row.id,
-        "pipeline": row.created.pipeline,
-        "state": state_word(row.state),
-        "commit": snapshot.commit,
-        "dirty": snapshot.dirty,
-        "origin": snapshot.origin,
-        "params": row.created.params.iter().map(|(name, value)| (name.to_string(), value.to_json())).collect::<serde_json::Map<_, _>>(),
-        "cause": row.created.cause,
-        "made_at": row.made_at,
-        "ended_at": row.ended_at,
-    })
-}
-
-fn push_runs(text: &mut String, rows: &[RunRow]) {
-    if rows.is_empty() {
-        text.push_str("  nothing\n");
-    }
-    for row in rows {
-        let snapshot = &row.created.snapshot;
-        let commit: String = snapshot.commit.as_deref().unwrap_or("–").chars().take(10).collect();
-        let dirty = if snapshot.dirty { "+" } else { "" };
-        push_line(
-            text,
-            &format!(
-                "  {} {:<9} {} {commit}{dirty}",
-                row.id,
-                state_word(row.state),
-                row.created.pipeline
-            ),
-        );
-    }
-}
-
-/// Everything of a run that is compared, by its name.
-async fn side(place: &Place, row: &RunRow) -> Result<BTreeMap<String, String>, CliError> {
-    let mut side = BTreeMap::from([("file".to_owned(), row.created.file.short())]);
-    side.insert("tree".into(), row.created.snapshot.tree.chars().take(12).collect());
-    for (name, value) in &row.created.params {
-        side.insert(format!("params.{name}"), value.to_string());
-    }
-    let tasks = place.state.tasks(row.id).await?;
-    let metrics = place.state.metrics(row.id).await?;
-    for task in tasks {
-        if let Some(key) = task.key {
-            side.insert(format!("{}.key", task.label), key.short());
-        }
-        for (name, value) in metrics.get(&task.task).into_iter().flatten() {
-            side.insert(format!("{}.metrics.{name}", task.label), value.to_string());
-        }
-    }
-    Ok(side)
-}
-
-type Difference = (String, Option<String>, Option<String>);
-
-fn difference(a: &BTreeMap<String, String>, b: &BTreeMap<String, String>) -> Vec<Difference> {
-    let names: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
-    names
-        .into_iter()
-        .filter(|name| a.get(*name) != b.get(*name))
-        .map(|name| (name.clone(), a.get(name).cloned(), b.get(name).cloned()))
-        .collect()
+/// Everything of a run that is compared.
+async fn side(place: &Place, run: RunRow) -> Result<RunSide, CliError> {
+    let tasks = place.state.tasks(run.id).await?;
+    let keys = place.state.keys_of_run(run.id).await?;
+    let metrics = place.state.metrics(run.id).await?;
+    Ok(RunSide { run, tasks, keys, metrics })
 }

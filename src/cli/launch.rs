@@ -15,12 +15,11 @@ use super::ownerless::end_ownerless;
 use super::place::Place;
 use super::prepare::Prepared;
 use super::screen::Screen;
-use super::seams::{RunLock, owner_alive};
 use super::signals::at_least_gently;
 use crate::engine::drive::Stop;
 use crate::event::{Created, RunEvent, RunOutcome};
 use crate::names::{PipelineName, RunId};
-use crate::state::{RunFilter, RunRow, RunState, StateError};
+use crate::state::{RunFilter, RunLock, RunRow, RunState, StateError, owner_alive};
 
 /// How often a waiting run looks whether its turn has come.
 const LOOK_EVERY: Duration = Duration::from_millis(300);

@@ -5,9 +5,6 @@ use std::sync::Arc;
 
 use super::error::CliError;
 use super::screen::{Screen, count};
-use super::seams;
-#[allow(unused_imports, reason = "the traits go when the real functions come")]
-use super::seams::{IgnoredOnLocal, ProblemsShown};
 use super::target::{FILE_NAMES, Target, without_userinfo};
 use crate::digest::Digest;
 use crate::names::suggest;
@@ -71,7 +68,7 @@ pub(crate) fn load(settings: &SourceSettings, target: &Target) -> Result<Loaded,
 
 /// Reads and checks a pipeline file of this machine only.
 pub(crate) fn read(path: &Path, shown: &str) -> Result<(PipelineFile, Pipeline), CliError> {
-    let bytes = seams::read_file(path).map_err(|mut problems| {
+    let bytes = crate::spec::read_file(path).map_err(|mut problems| {
         shown.clone_into(&mut problems.file);
         CliError::Problems(Box::new(problems))
     })?;
@@ -193,7 +190,7 @@ impl Loaded {
     pub(crate) fn refuse_unavailable(&self, screen: Screen) -> Result<(), CliError> {
         if !self.pipeline.warnings.is_empty() {
             let problems = self.problems(&self.pipeline.warnings);
-            screen.say(seams::render_warnings(&problems, screen.colour_err).trim_end());
+            screen.say(problems.render_warnings(screen.colour_err).trim_end());
         }
         if self.pipeline.unavailable.is_empty() {
             return Ok(());

@@ -9,10 +9,11 @@ use super::exit::Exit;
 use super::find;
 use super::place::Place;
 use super::screen::{Screen, visible};
-use super::seams::{LogEntry, LogFollower, read_entries};
 use super::settings::Settings;
 use crate::event::Stream;
 use crate::names::RunId;
+use crate::runtime::log::LogPosition;
+use crate::runtime::log_lines::{LogEntry, LogFollower, read_entries};
 use crate::state::{AttemptRow, TaskRow};
 
 /// Lines that are written to stdout at once.
@@ -56,7 +57,7 @@ pub(crate) async fn logs(
     if !args.follow {
         return form.print(&read_entries(&folder)?, screen).map(|()| Exit::Done);
     }
-    let mut follower = LogFollower::new(&folder);
+    let mut follower = LogFollower::new(&folder, LogPosition::default());
     while let Some(entries) = follower.next().await? {
         form.print(&entries, screen)?;
     }
@@ -79,7 +80,10 @@ pub(crate) fn choose_attempt(
             ),
             None => CliError::usage(
                 format!("task `{}` has not run in run {run}", task.label),
-                format!("see `flowrun why {run} {}`", super::summary::quoted(&task.label)),
+                format!(
+                    "see `flowrun why {run} {}`",
+                    crate::report::words::shell_word(&task.label)
+                ),
             ),
         });
     };

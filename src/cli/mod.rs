@@ -41,8 +41,6 @@ mod plan;
 mod resume;
 mod validate;
 
-mod seams;
-
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -58,7 +56,7 @@ use settings::{Caller, Settings};
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
-    seams::seal_inherited_descriptors();
+    crate::runtime::seal_inherited_descriptors();
     say_panics_shortly();
     catch_unwind(AssertUnwindSafe(run)).unwrap_or(Exit::Bug).into()
 }
@@ -100,7 +98,7 @@ fn dispatch(arguments: Arguments, caller: &Caller, screen: Screen) -> Result<Exi
     let (flags, beside) = settings_of(&arguments, caller);
     match arguments.command {
         Command::Init(args) => return init::init(&args, caller, screen),
-        Command::Schema(_) => return screen.json(&seams::schema()).map(|()| Exit::Done),
+        Command::Schema(_) => return screen.json(&crate::spec::schema()).map(|()| Exit::Done),
         Command::Completions(args) => {
             let mut script = Vec::new();
             clap_complete::generate(args.shell, &mut Arguments::command(), "flowrun", &mut script);

@@ -9,10 +9,9 @@ use super::kept;
 use super::launch::end_waiting;
 use super::place::Place;
 use super::screen::Screen;
-use super::seams::RunLock;
 use crate::engine::drive::Stop;
 use crate::event::{RunEvent, RunOutcome};
-use crate::state::{RunRow, RunState};
+use crate::state::{RunLock, RunRow, RunState};
 
 /// Takes an unended run over, stops what still runs of it and ends it. Returns how it ended.
 ///

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use super::error::CliError;
 use super::home::Home;
 use super::read_only_store::ReadOnlyStore;
-use super::seams;
 use super::settings::{Caller, Settings};
 use crate::engine::drive::EngineSettings;
 use crate::environment::EnvironmentSettings;
 use crate::names::{Owner, RunId};
 use crate::runtime::Runtime;
+use crate::runtime::local::{LocalRuntime, LocalSettings};
 use crate::source::SourceSettings;
 use crate::state::State;
 use crate::store::Store;
+use crate::store::dir::DirStore;
 
 /// An opened place.
 #[derive(Clone)]
@@ -40,7 +41,13 @@ impl Place {
 
     /// The runtime of a run.
     pub(crate) fn runtime(&self, run: RunId) -> Result<Arc<dyn Runtime>, CliError> {
-        seams::local_runtime(&self.home, run)
+        let program = std::env::current_exe().map_err(|error| {
+            CliError::missing(
+                format!("flowrun cannot find its own program: {error}"),
+                "start it by its full path",
+            )
+        })?;
+        Ok(Arc::new(LocalRuntime::new(program, self.home.run(run), LocalSettings::default())))
     }
 
     /// This process as the owner of a run.
@@ -70,13 +77,18 @@ impl Place {
 
 /// Opens the store alone.
 pub(crate) fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, CliError> {
-    let store = seams::open_store(&settings.store)?;
+    let home = Home::open(&settings.home)?;
+    let store: Arc<dyn Store> = Arc::new(DirStore::open(&settings.store, &home.temporary())?);
     Ok(if settings.read_only_store { Arc::new(ReadOnlyStore::new(store)) } else { store })
 }
 
 /// What the source is told.
 pub(crate) fn source(home: &Home, caller: &Caller) -> SourceSettings {
-    SourceSettings { mirrors: home.mirrors(), env: caller.picked(is_for_git).into_iter().collect() }
+    SourceSettings {
+        mirrors: home.mirrors(),
+        home: home.root().to_owned(),
+        env: caller.picked(is_for_git).into_iter().collect(),
+    }
 }
 
 /// What the environment builder is told.

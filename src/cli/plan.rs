@@ -6,15 +6,16 @@ use tokio::runtime::Handle;
 
 use super::apply::prepare;
 use super::args::{PlanArgs, PlanFormat};
+use super::clock;
 use super::error::CliError;
 use super::exit::Exit;
 use super::home::Home;
 use super::place::Place;
 use super::prepare::Prepared;
 use super::screen::{Screen, visible};
-use super::seams::show;
 use super::settings::Settings;
 use super::target;
+use crate::plan::show;
 use crate::plan::{Plan, Verdict};
 use crate::store::{Lookup, Store, StoreError};
 
@@ -65,6 +66,7 @@ async fn verdicts(place: &Place, prepared: &Prepared) -> Result<Plan, CliError> 
             &prepared.graph,
             &context,
             &history,
+            clock::now(),
             &mut |key| {
                 if broken.is_some() {
                     return Lookup::Miss;

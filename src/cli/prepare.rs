@@ -74,24 +74,26 @@ impl Prepared {
                 definition.python
             )
         };
-        KeyContext {
-            params: self.params.clone(),
-            files: Arc::clone(&self.snapshot.files),
-            base: snapshot.base.clone(),
-            file_name: self.file.name.clone(),
-            environments: self
-                .environments
-                .iter()
-                .map(|(stage, one)| (stage.clone(), (one.digest(), platform(one))))
-                .collect(),
-            run: BTreeMap::from([
-                ("id".to_owned(), text(run)),
-                ("commit".to_owned(), text(snapshot.commit.as_deref().unwrap_or_default())),
-                ("ref".to_owned(), text(snapshot.reference.as_deref().unwrap_or_default())),
-                ("dirty".to_owned(), Scalar::Bool(snapshot.dirty)),
-                ("base".to_owned(), text(&snapshot.base)),
-            ]),
-        }
+        let environments = self
+            .environments
+            .iter()
+            .map(|(stage, one)| (stage.clone(), (one.digest(), platform(one))))
+            .collect();
+        let run = BTreeMap::from([
+            ("id".to_owned(), text(run)),
+            ("commit".to_owned(), text(snapshot.commit.as_deref().unwrap_or_default())),
+            ("ref".to_owned(), text(snapshot.reference.as_deref().unwrap_or_default())),
+            ("dirty".to_owned(), Scalar::Bool(snapshot.dirty)),
+            ("base".to_owned(), text(&snapshot.base)),
+        ]);
+        KeyContext::new(
+            self.params.clone(),
+            Arc::clone(&self.snapshot.files),
+            snapshot.base.clone(),
+            self.file.name.clone(),
+            environments,
+            run,
+        )
     }
 
     /// Refuses stages that ask for more than there is.

@@ -1,88 +1,60 @@
-//! Chooses who is told what happens in a run.
+//! Chooses who is told what happens in a run: the live view on a terminal, lines elsewhere, JSON for machines.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal;
 
+use jiff::tz::TimeZone;
+
+use super::clock;
 use super::conduct::Manner;
-use super::screen::{Screen, to_stderr, visible};
+use super::screen::{Loudness, Screen};
 use crate::engine::Report;
 use crate::event::{Notice, RunEvent};
 use crate::names::{RunId, TaskId};
+use crate::report::{Background, JsonLines, Lines, LinesOptions, Tally, Terminal};
+use crate::state::Recorded;
+
+/// What a report knows of a run before it begins.
+pub(crate) struct Shown<'a> {
+    /// The run.
+    pub(crate) run: RunId,
+    /// Its tasks in task-number order.
+    pub(crate) tasks: Vec<(TaskId, String)>,
+    /// How long they took before, seconds.
+    pub(crate) durations: &'a BTreeMap<TaskId, f64>,
+    /// Tasks at once.
+    pub(crate) jobs: u32,
+    /// What happened already.
+    pub(crate) journal: &'a [Recorded],
+}
 
 /// The report that fits the flags and the terminal.
-pub(crate) fn choose(
-    run: RunId,
-    labels: BTreeMap<TaskId, String>,
-    _durations: BTreeMap<TaskId, f64>,
-    manner: Manner,
-    screen: Screen,
-) -> Box<dyn Report> {
+pub(crate) fn choose(shown: Shown<'_>, manner: Manner, screen: Screen) -> Box<dyn Report> {
     if manner.silent {
         return Box::new(Silent);
     }
     if manner.events.is_some() {
-        return Box::new(EventLines { screen });
+        return Box::new(Background::new(JsonLines::new(shown.run, Box::new(std::io::stdout()))));
     }
-    screen.detail(&format!("run {run}"));
-    Box::new(PlainLines { labels, screen })
+    let mut tally = Tally::new(shown.run, shown.tasks, shown.durations, shown.jobs);
+    for recorded in shown.journal {
+        tally.fold(recorded.at, &recorded.event);
+    }
+    if std::io::stderr().is_terminal() && screen.loudness != Loudness::Quiet {
+        return Box::new(Terminal::new(tally, clock::now(), screen.colour_err));
+    }
+    let options = LinesOptions {
+        quiet: screen.loudness == Loudness::Quiet,
+        colour: screen.colour_err,
+        zone: TimeZone::system(),
+    };
+    Box::new(Background::new(Lines::new(tally, options, Box::new(std::io::stderr()))))
 }
 
+/// Tells nobody.
 struct Silent;
 
 impl Report for Silent {
     fn event(&mut self, _: u64, _: &RunEvent) {}
     fn notice(&mut self, _: u64, _: &Notice) {}
-}
-
-struct EventLines {
-    screen: Screen,
-}
-
-impl Report for EventLines {
-    fn event(&mut self, at: u64, event: &RunEvent) {
-        // Cannot fail a run: a reader that is gone reads no more.
-        drop(self.screen.data(&serde_json::json!({"at": at, "event": event}).to_string()));
-    }
-
-    fn notice(&mut self, _: u64, _: &Notice) {}
-}
-
-struct PlainLines {
-    labels: BTreeMap<TaskId, String>,
-    screen: Screen,
-}
-
-impl PlainLines {
-    fn say(&self, task: &TaskId, text: &str) {
-        let label = self.labels.get(task).map_or(task.stage.as_str(), String::as_str);
-        self.screen.say(&format!("{label} | {}", visible(text)));
-    }
-}
-
-impl Report for PlainLines {
-    fn event(&mut self, _: u64, event: &RunEvent) {
-        match event {
-            RunEvent::TaskReused { task, .. } => self.say(task, "reused"),
-            RunEvent::TaskSkipped { task, .. } => self.say(task, "skipped"),
-            RunEvent::TaskBlocked { task, .. } => self.say(task, "blocked"),
-            RunEvent::AttemptStarted { task, attempt, .. } => {
-                self.say(task, &format!("attempt {attempt} started"));
-            }
-            RunEvent::TaskDone { task, .. } => self.say(task, "done"),
-            RunEvent::TaskFailed { task, cause } => self.say(task, &format!("failed: {cause:?}")),
-            RunEvent::TaskCancelled { task } => self.say(task, "cancelled"),
-            _ => {}
-        }
-    }
-
-    fn notice(&mut self, _: u64, notice: &Notice) {
-        match notice {
-            Notice::Line { task, text, .. } => self.say(task, text),
-            Notice::Preparing { task, step } => self.say(task, step),
-            Notice::Adopted { task, attempt } => {
-                self.say(task, &format!("attempt {attempt} is watched again"));
-            }
-            Notice::Remark(text) => to_stderr(&format!("{}\n", visible(text))),
-            Notice::Waiting { .. } => {}
-        }
-    }
 }

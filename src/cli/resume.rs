@@ -10,12 +10,11 @@ use super::find;
 use super::kept;
 use super::place::Place;
 use super::screen::Screen;
-use super::seams::RunLock;
 use super::settings::Settings;
 use super::signals;
 use crate::engine::drive::Stop;
 use crate::event::RunOutcome;
-use crate::state::{RunFilter, RunRow, RunState};
+use crate::state::{RunFilter, RunLock, RunRow, RunState};
 
 /// Continues a run.
 pub(crate) async fn resume(

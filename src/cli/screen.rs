@@ -5,8 +5,6 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use owo_colors::{OwoColorize, Style};
 
 use super::error::CliError;
-#[allow(unused_imports, reason = "the trait goes when the real function comes")]
-use super::seams::ProblemsShown;
 
 /// When colour is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -9,9 +9,6 @@ use super::home::Home;
 use super::load::{self, PipelineFile};
 use super::place;
 use super::screen::{Screen, count};
-use super::seams;
-#[allow(unused_imports, reason = "the trait goes when the real function comes")]
-use super::seams::ProblemsShown;
 use super::settings::Settings;
 use super::target::{self, Target};
 use crate::spec::{Pipeline, Problem, Problems};
@@ -55,7 +52,7 @@ fn told(file: &PipelineFile, pipeline: &Pipeline, screen: Screen) -> Result<(), 
         pipeline.warnings.iter().chain(&pipeline.unavailable).cloned().collect();
     if !notes.is_empty() {
         let problems = problems(file, notes);
-        screen.say(seams::render_warnings(&problems, screen.colour_err).trim_end());
+        screen.say(problems.render_warnings(screen.colour_err).trim_end());
     }
     let stages = count(pipeline.stages.len(), "stage");
     let later = match pipeline.unavailable.len() {

@@ -91,12 +91,14 @@ pub(super) fn run_json(run: &RunRow, tasks: &[TaskRow]) -> Value {
         .map(|(name, value)| (name.to_string(), value.to_json()))
         .collect();
     json!({
-        "id": run.id,
+        "run": run.id,
         "pipeline": run.created.pipeline,
         "state": state,
         "outcome": outcome,
         "made_at": run.made_at,
         "ended_at": run.ended_at,
+        "commit": run.created.snapshot.commit,
+        "dirty": run.created.snapshot.dirty,
         "snapshot": run.created.snapshot,
         "file": run.created.file,
         "params": params,

@@ -1,5 +1,7 @@
 //! `flowrun status`: the home on one screen, and one run.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::paint::{Paint, Tint, state_sign};
@@ -82,7 +84,8 @@ pub fn status_home_json(
 ) -> Value {
     let (mut running, mut last) = (Vec::new(), Vec::new());
     for (run, tasks) in runs {
-        let mut value = status_run_json(run, tasks);
+        let mut value = run_json(run, tasks);
+        value["tasks"] = tasks.iter().map(|task| task_json(task, tasks)).collect();
         if matches!(run.state, RunState::Ended(_)) {
             last.push(value);
         } else {
@@ -218,9 +221,18 @@ fn failed_block(run: &RunRow, task: &TaskRow, paint: Paint) -> String {
 }
 
 /// [`status_run`] as data: the run as in `runs`, and `tasks`.
-pub fn status_run_json(run: &RunRow, tasks: &[TaskRow]) -> Value {
+pub fn status_run_json(
+    run: &RunRow,
+    tasks: &[TaskRow],
+    metrics: &BTreeMap<TaskId, BTreeMap<String, f64>>,
+) -> Value {
     let mut value = run_json(run, tasks);
-    value["tasks"] = tasks.iter().map(|task| task_json(task, tasks)).collect();
+    let one = |task: &TaskRow| {
+        let mut value = task_json(task, tasks);
+        value["metrics"] = json!(metrics.get(&task.task).cloned().unwrap_or_default());
+        value
+    };
+    value["tasks"] = tasks.iter().map(one).collect();
     value
 }
 

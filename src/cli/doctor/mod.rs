@@ -12,8 +12,8 @@ use super::exit::Exit;
 use super::home::Home;
 use super::place::open_store;
 use super::screen::{Screen, push_line};
-use super::seams;
 use super::settings::Settings;
+use crate::runtime::local::LocalRuntime;
 use crate::state::State;
 
 /// How a check went.
@@ -74,7 +74,7 @@ pub(crate) async fn doctor(
             findings.push(fail("home", error.to_string(), mend));
         }
     }
-    findings.push(match seams::limits_available() {
+    findings.push(match LocalRuntime::limits_available() {
         Ok(()) => ok("cgroups", "limits can be set"),
         Err(why) => warn(
             "cgroups",
