@@ -456,7 +456,7 @@ async fn what_is_about_to_end_by_itself_may() {
 async fn too_much_memory_is_told_where_it_can_be_limited() {
     let home = Home::new();
     let runtime = home.runtime();
-    if let Err(why) = runtime.limits_available() {
+    if let Err(why) = LocalRuntime::limits_available() {
         eprintln!("not tested here: {why}");
         return;
     }

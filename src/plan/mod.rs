@@ -17,6 +17,8 @@ pub mod why;
 pub mod show;
 
 #[cfg(test)]
+mod expression_tests;
+#[cfg(test)]
 mod testing;
 
 pub use graph::{Graph, PlannedTask, TaskIndex};

@@ -140,6 +140,7 @@ impl Draft {
 
 pub(super) fn pipeline(stages: impl IntoIterator<Item = Draft>) -> Pipeline {
     Pipeline {
+        container_keys: Vec::new(),
         name: name("test"),
         source: None,
         params: IndexMap::new(),

@@ -39,6 +39,7 @@ impl Bench {
         Self {
             store: DirStore::open(&folder.path().join("store"), folder.path()).unwrap(),
             snapshot: Snapshot {
+                blobs: std::sync::Arc::default(),
                 id,
                 mirror: PathBuf::new(),
                 files: Arc::default(),

@@ -189,7 +189,7 @@ impl Place {
 
     /// Runs of this home, newest first.
     pub(crate) fn runs(&self) -> Vec<Value> {
-        self.json(&["runs", "-o", "json"])["runs"].as_array().unwrap().clone()
+        self.json(&["runs", "-o", "json"]).as_array().unwrap().clone()
     }
 
     /// Tasks of the newest run.
