@@ -60,6 +60,10 @@ impl Reader<'_> {
         }
         let fields = self.fields(top, &FILE)?;
         let mut draft = Draft::default();
+        if let Some(item) = fields.get("version") {
+            // Another version never gets here; what is no text at all does.
+            self.text(item);
+        }
         if let Some(item) = fields.get("name")
             && let Some(text) = self.text(item)
         {
@@ -100,7 +104,7 @@ impl Reader<'_> {
         }
         if let Some(item) = fields.get("targets") {
             self.targets(item, &mut |reader, item, value| {
-                reader.target_param(&draft, item, &value)
+                reader.target_param(&draft, item, &value);
             });
         }
         Some(draft)

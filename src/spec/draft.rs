@@ -115,7 +115,6 @@ pub(super) enum DraftInput {
 /// `service`, as far as other stages see it.
 #[derive(Debug, Default)]
 pub(super) struct DraftService {
-    pub(super) span: Span,
     pub(super) gate: Vec<DraftExpression>,
     pub(super) verify: Option<Spanned<String>>,
     pub(super) replicas: Option<Spanned<u64>>,

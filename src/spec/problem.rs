@@ -39,6 +39,11 @@ impl Problem {
         self
     }
 
+    /// The same with this help, unless it has some already.
+    pub(super) fn help_else(self, help: impl Into<String>) -> Self {
+        if self.help.is_none() { self.help(help) } else { self }
+    }
+
     /// The same with a word under the underline.
     pub(super) fn label(mut self, label: impl Into<String>) -> Self {
         self.label = Some(label.into());
@@ -48,8 +53,8 @@ impl Problem {
     /// The same, with "did you mean" when something near is known and nothing better is said.
     pub(super) fn suggest(self, nearest: Option<&str>) -> Self {
         match nearest {
-            Some(nearest) if self.help.is_none() => self.help(format!("did you mean `{nearest}`?")),
-            _ => self,
+            Some(nearest) => self.help_else(format!("did you mean `{nearest}`?")),
+            None => self,
         }
     }
 }

@@ -156,7 +156,9 @@ impl<'a> Reader<'a> {
         table: &'static Table,
     ) -> Option<Fields<'n>> {
         let Value::Map(entries) = &item.node.value else {
-            self.wrong_type(item, "a map");
+            let keys: Vec<_> = table.keys.iter().map(|key| format!("`{}`", key.name)).collect();
+            let some = &keys[..keys.len().min(4)];
+            self.wrong_type(item, &format!("a map with keys like {}", some.join(", ")));
             return None;
         };
         for entry in entries {
@@ -184,16 +186,14 @@ impl<'a> Reader<'a> {
 
     fn unknown_key(&mut self, entry: &Entry, table: &'static Table) {
         let message = format!("`{}` is not a key of {}", short(&entry.key), table.what);
-        let mut problem = Problem::new("unknown-key", entry.span, message).label("unknown key");
-        problem = match words::meant(table.name, &entry.key) {
+        let problem = Problem::new("unknown-key", entry.span, message).label("unknown key");
+        let keys = || table.keys.iter().map(|key| key.name);
+        self.report(match words::meant(table.name, &entry.key) {
             Some(help) => problem.help(help),
-            None => problem.suggest(nearest(&entry.key, table.keys.iter().map(|key| key.name))),
-        };
-        if problem.help.is_none() {
-            let keys: Vec<&str> = table.keys.iter().map(|key| key.name).take(32).collect();
-            problem = problem.help(format!("use one of {}", keys.join(", ")));
-        }
-        self.report(problem);
+            None => problem
+                .suggest(nearest(&entry.key, keys()))
+                .help_else(format!("use one of {}", keys().collect::<Vec<_>>().join(", "))),
+        });
     }
 
     fn no_value(&mut self, entry: &Entry) {
@@ -247,7 +247,7 @@ impl<'a> Reader<'a> {
             ("a list", Some((text, _))) if !text.is_empty() && text.len() < 40 => {
                 problem.help(format!("write `{name}: [{}]`", text.trim()))
             }
-            ("a map", _) => problem.help(format!("write `{name}: {{key: value}}`")),
+            ("a map", _) => problem.help(format!("write `{name}: {{name: …}}`")),
             _ => problem.help(format!("write {wanted}")),
         };
         self.report(problem);

@@ -413,11 +413,8 @@ impl Reader<'_> {
         let problem =
             Problem::new("unknown-param", span, format!("there is no parameter `{}`", short(name)))
                 .suggest(super::reader::nearest(name, names));
-        let problem = if problem.help.is_none() {
-            problem.help(format!("declare it under `params` at the top: `{}: …`", short(name)))
-        } else {
-            problem
-        };
+        let problem = problem
+            .help_else(format!("declare it under `params` at the top: `{}: …`", short(name)));
         self.report(problem);
     }
 }

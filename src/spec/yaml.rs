@@ -203,7 +203,7 @@ impl<'a> Tree<'a> {
                     )
                     .help("write the value out, or move the alias"));
                 };
-                return self.put(node, place);
+                self.put(node, place);
             }
             Event::UnresolvedAlias(name) => {
                 let problem = traps::unknown_alias(place, &name, &self.anchor_names);
@@ -276,19 +276,20 @@ impl<'a> Tree<'a> {
             self.anchors.insert(anchor, Rc::clone(&node));
         }
         let place = node.span;
-        self.put(node, place)
+        self.put(node, place);
+        Ok(())
     }
 
     /// Puts a node (`place`: where it or its alias stands) into the collection that is open.
-    fn put(&mut self, node: Rc<Node>, place: Span) -> Result<(), Problem> {
+    fn put(&mut self, node: Rc<Node>, place: Span) {
         let Some(frame) = self.stack.last_mut() else {
             self.root = Some(node);
-            return Ok(());
+            return;
         };
         let (entries, key) = match &mut frame.open {
             Open::List { items } => {
                 items.push(node);
-                return Ok(());
+                return;
             }
             Open::Map { entries, key } => (entries, key),
         };
@@ -305,7 +306,6 @@ impl<'a> Tree<'a> {
                 }
             },
         }
-        Ok(())
     }
 
     /// The entries without duplicates and with `<<` resolved: own keys win, then earlier merges.

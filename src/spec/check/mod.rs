@@ -27,7 +27,7 @@ pub(super) fn check(draft: &Draft, reader: &mut Reader<'_>) -> Option<Pipeline> 
             continue;
         }
         let site = names::Site { draft, hooks: &hooks, name, stage };
-        stages.extend(stages::stage(&site, reader, &mut edges).map(|stage| (name.clone(), stage)));
+        stages.insert(name.clone(), stages::stage(&site, reader, &mut edges));
     }
     cycles::report(draft, &edges, reader);
     unused_params(draft, &stages, reader);

@@ -63,11 +63,7 @@ pub(super) fn find_stage<'d>(
         Problem::new("unknown-stage", span, format!("there is no stage `{}`", short(name)))
             .suggest(nearest(name, draft.stages.keys().map(StageName::as_str)))
             .label("no stage has this name");
-    reader.report(if problem.help.is_none() {
-        problem.help("name a stage of this file, or add one under `stages`")
-    } else {
-        problem
-    });
+    reader.report(problem.help_else("name a stage of this file, or add one under `stages`"));
     None
 }
 
@@ -121,10 +117,7 @@ impl<'a> Site<'a> {
         for path in &draft.paths {
             let mut found = References::default();
             if let Err(problem) = self.path(reader, path, place, &mut found, named) {
-                let problem = *problem;
-                if problem.code != "said" {
-                    reader.report(problem);
-                }
+                reader.report(*problem);
             }
             references.add(&found);
         }
@@ -161,19 +154,18 @@ impl<'a> Site<'a> {
                 ));
             }
             ("matrix", [axis]) if place == Place::Command => {
-                let axes = &self.stage.matrix;
-                if !axes.contains_key(*axis) && !self.stage.may_have(axis) {
-                    let near = nearest(axis, axes.keys().map(crate::names::AxisName::as_str));
-                    let message = if axes.is_empty() {
+                let matrix = &self.stage.matrix;
+                if !matrix.contains_key(*axis) && !self.stage.may_have(axis) {
+                    let near = nearest(axis, matrix.keys().map(crate::names::AxisName::as_str));
+                    let message = if matrix.is_empty() {
                         format!("stage `{stage_name}` has no matrix")
                     } else {
                         format!("the matrix of `{stage_name}` has no axis `{axis}`")
                     };
                     let problem = Problem::new("unknown-axis", span, message).suggest(near);
-                    return Err(Box::new(match problem.help {
-                        Some(_) => problem,
-                        None => problem.help(format!("add `matrix: {{{axis}: […]}}` to the stage")),
-                    }));
+                    return Err(Box::new(
+                        problem.help_else(format!("add `matrix: {{{axis}: […]}}` to the stage")),
+                    ));
                 }
             }
             ("matrix" | "inputs" | "outputs", _) if place != Place::Command => {
@@ -182,17 +174,25 @@ impl<'a> Site<'a> {
                 ));
             }
             ("inputs", [input]) => {
-                let known = self.stage.inputs.contains_key(*input) || self.stage.may_have(input);
-                if !known {
-                    let names = self.stage.inputs.keys().map(crate::names::InputName::as_str);
-                    return Err(self.unknown_own("input", input, span, nearest(input, names)));
+                if !self.stage.inputs.contains_key(*input) && !self.stage.may_have(input) {
+                    let known = self.stage.inputs.keys().map(crate::names::InputName::as_str);
+                    return Err(Box::new(self.unknown_own(
+                        "input",
+                        input,
+                        span,
+                        nearest(input, known),
+                    )));
                 }
             }
             ("outputs", [output]) => {
-                let known = self.stage.outputs.contains_key(*output) || self.stage.may_have(output);
-                if !known {
-                    let names = self.stage.outputs.keys().map(crate::names::OutputName::as_str);
-                    return Err(self.unknown_own("output", output, span, nearest(output, names)));
+                if !self.stage.outputs.contains_key(*output) && !self.stage.may_have(output) {
+                    let known = self.stage.outputs.keys().map(crate::names::OutputName::as_str);
+                    return Err(Box::new(self.unknown_own(
+                        "output",
+                        output,
+                        span,
+                        nearest(output, known),
+                    )));
                 }
             }
             ("run", [field]) if RUN.contains(field) => {
@@ -210,12 +210,9 @@ impl<'a> Site<'a> {
                 );
                 let near = near.map(|near| format!("run.{near}"));
                 let problem = problem.suggest(near.as_deref());
-                return Err(Box::new(match problem.help {
-                    Some(_) => problem,
-                    None => {
-                        problem.help("write run.id, run.commit, run.ref, run.dirty or run.base")
-                    }
-                }));
+                return Err(Box::new(
+                    problem.help_else("write run.id, run.commit, run.ref, run.dirty or run.base"),
+                ));
             }
             ("port", []) if place != Place::Command => return Err(not_here("leave it out")),
             ("port", []) => {
@@ -273,9 +270,10 @@ impl<'a> Site<'a> {
                     "leave out what follows it",
                 ));
             }
+            (stage, _) if self.draft.refused_names.iter().any(|refused| refused == stage) => {}
             (stage, rest) => {
                 if !self.draft.stages.contains_key(stage) {
-                    return Err(self.unknown_root(stage, span));
+                    return Err(Box::new(self.unknown_root(stage, span)));
                 }
                 if let Some((needed, needed_stage)) = self.needed(reader, stage, span) {
                     self.results(needed, needed_stage, rest, span)?;
@@ -328,13 +326,11 @@ impl<'a> Site<'a> {
                     ),
                 );
             }
-            _ => {
+            rest => {
+                let written = [&[name.as_str()], rest].concat().join(".");
                 return wrong(
                     "unknown-name",
-                    format!(
-                        "a stage gives expressions `metrics` and `values` only, not `{}`",
-                        short(&rest.join("."))
-                    ),
+                    format!("`{}` names neither metrics nor values", short(&written)),
                     format!("write `{name}.metrics.<name>` or `{name}.values.<name>`"),
                 );
             }
@@ -393,34 +389,25 @@ impl<'a> Site<'a> {
         Ok(())
     }
 
-    fn unknown_own(&self, what: &str, name: &str, span: Span, near: Option<&str>) -> Box<Problem> {
+    fn unknown_own(&self, what: &str, name: &str, span: Span, near: Option<&str>) -> Problem {
         let message = format!("stage `{}` has no {what} `{}`", self.name, short(name));
         let problem = Problem::new("unknown-name", span, message).suggest(near);
-        Box::new(match problem.help {
-            Some(_) => problem,
-            None => problem.help(format!("add it to the `{what}s` of the stage")),
-        })
+        problem.help_else(format!("add it to the `{what}s` of the stage"))
     }
 
-    fn unknown_root(&self, name: &str, span: Span) -> Box<Problem> {
-        if self.draft.refused_names.iter().any(|refused| refused == name) {
-            return Box::new(Problem::new("said", span, ""));
-        }
+    fn unknown_root(&self, name: &str, span: Span) -> Problem {
         let message = format!("`{}` is not known in expressions", short(name));
         let problem = Problem::new("unknown-name", span, message);
         if self.draft.params.contains_key(name) {
-            return Box::new(problem.help(format!("write `params.{name}`")));
+            return problem.help(format!("write `params.{name}`"));
         }
         if self.stage.matrix.contains_key(name) {
-            return Box::new(problem.help(format!("write `matrix.{name}`")));
+            return problem.help(format!("write `matrix.{name}`"));
         }
         let stages = self.draft.stages.keys().map(StageName::as_str);
-        let problem = problem.suggest(nearest(name, ROOTS.into_iter().chain(stages)));
-        Box::new(match problem.help {
-            Some(_) => problem,
-            None => problem
-                .help(format!("name a stage, or one of {}; put text in quotes", ROOTS.join(", "))),
-        })
+        problem
+            .suggest(nearest(name, ROOTS.into_iter().chain(stages)))
+            .help_else(format!("name a stage, or one of {}; put text in quotes", ROOTS.join(", ")))
     }
 
     /// `params` of the stage and those its expressions name, without duplicates.

@@ -17,7 +17,7 @@ use super::places;
 use crate::names::{InputName, OutputName, StageName};
 
 /// The checked stage; its edges go into `edges`.
-pub(super) fn stage(site: &Site<'_>, reader: &mut Reader<'_>, edges: &mut Edges) -> Option<Stage> {
+pub(super) fn stage(site: &Site<'_>, reader: &mut Reader<'_>, edges: &mut Edges) -> Stage {
     let Site { draft, name, stage, .. } = *site;
     kind_rules(site, reader);
     run_rules(site, reader);
@@ -117,7 +117,7 @@ pub(super) fn stage(site: &Site<'_>, reader: &mut Reader<'_>, edges: &mut Edges)
         uses_service,
     };
     warn_of_run_identity(reader, &made, &named);
-    Some(made)
+    made
 }
 
 fn batch(stage: &DraftStage, defaults: &DraftDefaults) -> Batch {
@@ -223,15 +223,11 @@ fn output_of(
     let message = format!("stage `{name}` has no output `{}`", short(output));
     let problem = Problem::new("unknown-output", span, message)
         .suggest(nearest(output, stage.outputs.keys().map(OutputName::as_str)));
-    reader.report(match problem.help {
-        Some(_) => problem,
-        None if stage.service.is_some() => {
-            problem.help("a service has no outputs; name a stage that ends")
-        }
-        None => {
-            problem.help(format!("add it to the `outputs` of `{name}`: `{}: path`", short(output)))
-        }
-    });
+    reader.report(problem.help_else(if stage.service.is_some() {
+        "a service has no outputs; name a stage that ends".to_owned()
+    } else {
+        format!("add it to the `outputs` of `{name}`: `{}: path`", short(output))
+    }));
     None
 }
 
@@ -252,6 +248,7 @@ fn live_input(site: &Site<'_>, reader: &mut Reader<'_>, service: &str, input: &s
             format!("service `{name}` has no input `{}`", short(input)),
         )
         .suggest(near)
+        .help_else("name an input of the service")
     } else {
         return;
     };
@@ -301,10 +298,7 @@ fn kind_rules(site: &Site<'_>, reader: &mut Reader<'_>) {
             let message = format!("there is no volume `{}`", short(&volume.value));
             let near = nearest(&volume.value, draft.volumes.iter().map(String::as_str));
             let problem = Problem::new("unknown-volume", volume.span, message).suggest(near);
-            reader.report(match problem.help {
-                Some(_) => problem,
-                None => problem.help("declare it under `volumes` at the top of the file"),
-            });
+            reader.report(problem.help_else("declare it under `volumes` at the top of the file"));
         }
     }
     if stage.has_pick && stage.matrix_span.is_none() {
