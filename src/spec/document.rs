@@ -79,7 +79,9 @@ impl Reader<'_> {
                 Some(name) => {
                     draft.params.insert(name, (param, item.name_span));
                 }
-                None => draft.refused_names.push(item.name.to_owned()),
+                None => {
+                    draft.refused_names.insert(item.name.to_owned());
+                }
             }
         }
         if let Some(item) = fields.get("defaults") {
@@ -128,7 +130,9 @@ impl Reader<'_> {
                 Some(name) => {
                     draft.stages.insert(name, stage);
                 }
-                None => draft.refused_names.push(item.name.to_owned()),
+                None => {
+                    draft.refused_names.insert(item.name.to_owned());
+                }
             }
         }
     }
@@ -179,7 +183,7 @@ impl Reader<'_> {
             host.split_once('@').map(|(user, _)| user)
         });
         if userinfo.is_some_and(|user| user.contains(':')) {
-            self.warnings.push(
+            self.warn(
                 Problem::new("password-in-address", span, "the address holds a password")
                     .help("remove it, and let git's credential helper answer"),
             );

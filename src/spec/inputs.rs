@@ -15,7 +15,7 @@ impl Reader<'_> {
             if let (Some(name), Some(value)) = (name, self.input(item)) {
                 stage.inputs.insert(name, value);
             } else {
-                stage.unreadable.push(item.name.to_owned());
+                stage.unreadable.insert(item.name.to_owned());
             }
         }
     }

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde_json::json;
 
+use crate::names::suggest;
+
 /// Bytes of the file: offset and length.
 pub(super) type Span = (usize, usize);
 
@@ -118,6 +120,23 @@ impl fmt::Display for Problems {
 }
 
 impl std::error::Error for Problems {}
+
+/// The nearest candidate, for "did you mean". Only texts of a like length are looked at, and not very many of
+/// them: a file can hold a hundred thousand names.
+pub(super) fn nearest<'c>(
+    name: &str,
+    candidates: impl IntoIterator<Item = &'c str>,
+) -> Option<&'c str> {
+    const LONGEST_NAME: usize = 60;
+    const MOST_CANDIDATES: usize = 1000;
+    if name.len() > LONGEST_NAME {
+        return None;
+    }
+    let alike = |candidate: &&str| {
+        candidate.len().abs_diff(name.len()) <= 1 + candidate.len().min(name.len()) / 4
+    };
+    suggest(name, candidates.into_iter().filter(alike).take(MOST_CANDIDATES))
+}
 
 /// Where the lines of a text begin.
 #[derive(Debug)]

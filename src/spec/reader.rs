@@ -4,10 +4,9 @@
 use std::rc::Rc;
 
 use super::keys::Table;
-use super::problem::{Problem, Span};
+use super::problem::{Problem, Span, nearest};
 use super::words;
 use super::yaml::{Entry, Node, Value, short};
-use crate::names::suggest;
 
 /// More problems than this are not collected: nobody reads them, and hostile files make millions.
 const MOST_PROBLEMS: usize = 200;
@@ -106,13 +105,14 @@ pub(super) struct Reader<'a> {
     problems: Vec<Problem>,
     /// What is used and not available yet.
     pub(super) unavailable: Vec<Problem>,
-    /// What deserves a word.
-    pub(super) warnings: Vec<Problem>,
+    warnings: Vec<Problem>,
+    /// Expressions found so far.
+    pub(super) expressions: usize,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(text: &'a str, problems: Vec<Problem>) -> Self {
-        Self { text, problems, unavailable: Vec::new(), warnings: Vec::new() }
+        Self { text, problems, unavailable: Vec::new(), warnings: Vec::new(), expressions: 0 }
     }
 
     /// Takes a problem in.
@@ -122,8 +122,16 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn is_full(&self) -> bool {
+    /// Whether more problems would not be kept: finding the words for them can be saved.
+    pub(super) fn is_full(&self) -> bool {
         self.problems.len() >= MOST_PROBLEMS
+    }
+
+    /// Takes a warning in.
+    pub(super) fn warn(&mut self, warning: Problem) {
+        if self.warnings.len() < MOST_PROBLEMS {
+            self.warnings.push(warning);
+        }
     }
 
     /// Says that this key or form cannot be run yet.
@@ -252,14 +260,6 @@ impl<'a> Reader<'a> {
         };
         self.report(problem);
     }
-}
-
-/// The nearest candidate; a long text is no mistyped name.
-pub(super) fn nearest<'c>(
-    name: &str,
-    candidates: impl IntoIterator<Item = &'c str>,
-) -> Option<&'c str> {
-    (name.len() <= 60).then(|| suggest(name, candidates)).flatten()
 }
 
 /// The span cut at the end of its first line, on character boundaries.

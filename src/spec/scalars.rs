@@ -4,8 +4,8 @@ use std::str::FromStr;
 
 use super::expression::scan::{Part, scan};
 use super::keys::{Form, PORT};
-use super::problem::Problem;
-use super::reader::{Fields, Item, Reader, Spanned, nearest};
+use super::problem::{Problem, nearest};
+use super::reader::{Fields, Item, Reader, Spanned};
 use super::yaml::short;
 use crate::names::NameError;
 use crate::scalar::Scalar;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::expression::{Piece, Template};
-use super::pipeline::{Cache, Command, Input, ParamKind, Pick, StageKind};
+use super::pipeline::{Cache, Command, EnvironmentSpec, Input, ParamKind, Pick, StageKind};
 use super::*;
 use crate::scalar::Scalar;
 
@@ -28,6 +28,11 @@ fn codes(text: &str) -> Vec<&'static str> {
         Ok(_) => Vec::new(),
         Err(problems) => problems.list.iter().map(|problem| problem.code).collect(),
     }
+}
+
+/// This many texts one after the other.
+fn many(count: usize, text: &dyn Fn(usize) -> String) -> String {
+    (0..count).map(text).collect::<Vec<_>>().concat()
 }
 
 fn names<T: ToString>(list: impl IntoIterator<Item = T>) -> Vec<String> {
@@ -182,7 +187,7 @@ fn defaults_are_merged() {
     assert_eq!(a.environment.requirements, ["numpy"]);
     assert!(b.environment.requirements.is_empty());
     assert_eq!(b.environment.python.as_deref(), Some("3.12"));
-    assert_eq!(pipeline.stages["c"].environment, Default::default());
+    assert_eq!(pipeline.stages["c"].environment, EnvironmentSpec::default());
     assert_eq!(a.batch().expect("batch").retries.max, 2);
     assert_eq!(b.batch().expect("batch").retries.max, 0);
     assert_eq!(b.batch().expect("batch").timeout, Some(Duration::from_mins(1)));
@@ -220,8 +225,9 @@ fn expressions_make_edges_and_params() {
 #[test]
 fn warnings_are_no_problems() {
     let pipeline = valid(
-        "version: '2'\nname: a\nsource: {git: 'https://me:secret@x.org/a'}\nparams: {p: 1}\nstages:\n  \
-         a: {run: 'x ${{ run.id }}', outputs: {o: o}}\n  b: {run: 'x ${{ run.commit }}'}\n",
+        "version: '2'\nname: a\nsource: {git: 'https://me:secret@x.org/a'}\nparams: {p: 1, q: 2}\nstages:\n  \
+         a: {run: 'x ${{ run.id }}', outputs: {o: o}}\n  b: {run: 'x ${{ run.commit }}'}\n  \
+         c: {run: x, service: {port: 1, gate: '${{ params.q > 1 }}'}}\n",
     );
     let codes: Vec<&str> = pipeline.warnings.iter().map(|warning| warning.code).collect();
     assert_eq!(codes, ["password-in-address", "unused-param", "runs-every-time"]);
@@ -284,26 +290,56 @@ fn hostile_files_are_refused() {
     assert_eq!(code("[".repeat(10_000).as_bytes()), "too-deep");
     assert_eq!(code("{a: ".repeat(10_000).as_bytes()), "too-deep");
     assert_eq!(code("- ".repeat(10_000).as_bytes()), "too-deep");
-    let indented: String = (0..1000).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect();
-    assert_eq!(code(indented.as_bytes()), "too-deep");
+    let indented: Vec<String> = (0..1000).map(|depth| " ".repeat(depth) + "a:").collect();
+    assert_eq!(code(indented.join("\n").as_bytes()), "too-deep");
     assert_eq!(code(b"a: &a [*a]"), "alias-in-itself");
 
     // Aliases of aliases: wide, and deep.
-    let mut bomb = String::from("x-0: &a0 [1,1,1,1,1,1,1,1,1,1]\n");
-    let mut chain = String::from("x-0: &a0 [1]\n");
-    for level in 1..200 {
-        let aliases = vec![format!("*a{}", level - 1); 10].join(", ");
-        bomb.push_str(&format!("x-{level}: &a{level} [{aliases}]\n"));
-        chain.push_str(&format!("x-{level}: &a{level} [*a{}]\n", level - 1));
-    }
+    let bomb = many(200, &|n| {
+        let aliases = vec![format!("*a{n}"); 10].join(", ");
+        format!("x-{n}: &a{} [{aliases}]\n", n + 1)
+    });
+    let bomb = format!("x: &a0 [1,1,1,1,1,1,1,1,1,1]\n{bomb}");
+    let chain = many(200, &|n| format!("x-{n}: &a{} [*a{n}]\n", n + 1));
+    let chain = format!("x: &a0 [1]\n{chain}");
     assert_eq!(code(bomb.as_bytes()), "aliases-too-large");
     assert_eq!(code(chain.as_bytes()), "too-deep");
     assert_eq!(code(format!("x: [{}1]", "1,".repeat(600_000)).as_bytes()), "file-too-large");
 }
 
+/// Each of these took quadratic time in some plain way of writing the reader.
+#[test]
+fn large_files_take_linear_time() {
+    let expressions = many(100_000, &|_| "${{ x }} ".to_owned());
+    let one_text = with_stages(&format!("  a:\n    run: {expressions}\n"));
+    assert!(codes(&one_text).contains(&"file-too-large"));
+    let duplicates = with_stages(&many(50_000, &|_| "  a: {run: x}\n".to_owned()));
+    assert!(codes(&duplicates).iter().all(|code| *code == "duplicate-key"));
+    let merges = format!(
+        "x-a: &a {{{}}}\nx-b: {{<<: [{}]}}\n",
+        many(10_000, &|n| format!("k{n}: 1, ")),
+        many(10_000, &|_| "*a, ".to_owned())
+    );
+    assert_eq!(codes(&merges), ["aliases-too-large"]);
+    let aliases = format!(
+        "{}x: [{}]\n",
+        many(20_000, &|n| format!("x-{n}: &a{n} 1\n")),
+        many(20_000, &|n| format!("*b{n}, "))
+    );
+    assert!(codes(&aliases).contains(&"unknown-alias"));
+    let needs = many(20_000, &|n| format!("s{n}, "));
+    let stages = many(20_000, &|n| format!("  s{n}: {{run: x}}\n"));
+    assert!(
+        codes(&with_stages(&format!("{stages}  z: {{run: x, needs: [{needs}]}}\n"))).is_empty()
+    );
+    let wrong = many(20_000, &|n| format!("t{n}, "));
+    let wrong = with_stages(&format!("{stages}  z: {{run: x, needs: [{wrong}]}}\n"));
+    assert_eq!(codes(&wrong).len(), 200);
+}
+
 #[test]
 fn many_problems_are_cut() {
-    let keys: String = (0..20_000).map(|n| format!("key{n}: 1\n")).collect();
+    let keys = many(20_000, &|n| format!("key{n}: 1\n"));
     let problems = load("p", format!("version: '2'\nname: a\n{keys}").as_bytes()).expect_err("bad");
     assert_eq!(problems.list.len(), 200);
     assert_eq!(codes(&format!("{}: 1", "k".repeat(1000))).len(), 4);
@@ -311,8 +347,7 @@ fn many_problems_are_cut() {
 
 #[test]
 fn long_chains_need_no_stack() {
-    let stages: String =
-        (1..10_000).map(|n| format!("  s{n}: {{run: x, needs: [s{}]}}\n", n - 1)).collect();
+    let stages = many(9999, &|n| format!("  s{}: {{run: x, needs: [s{n}]}}\n", n + 1));
     let pipeline = valid(&with_stages(&format!("  s0: {{run: x}}\n{stages}")));
     assert_eq!(pipeline.stages.len(), 10_000);
     let circle = with_stages(&format!("  s0: {{run: x, needs: [s9999]}}\n{stages}"));
@@ -411,6 +446,12 @@ mod schema {
                 assert!(description.ends_with('.'), "{description}");
             }
         }
+    }
+
+    /// What is published; editors get it from `flowrun schema`.
+    #[test]
+    fn the_schema_is_as_published() {
+        insta::assert_json_snapshot!("schema", schema());
     }
 
     #[test]

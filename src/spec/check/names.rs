@@ -1,12 +1,12 @@
 //! What names mean: stages, and everything an expression can name.
 
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 
 use super::super::draft::{Draft, DraftStage};
 use super::super::expression::References;
 use super::super::expression::token::Path;
-use super::super::problem::{Problem, Span};
-use super::super::reader::{Reader, Spanned, nearest};
+use super::super::problem::{Problem, Span, nearest};
+use super::super::reader::{Reader, Spanned};
 use super::super::template::{DraftExpression, DraftPiece, DraftTemplate};
 use super::super::yaml::short;
 use super::super::{Expression, Template};
@@ -56,7 +56,7 @@ pub(super) fn find_stage<'d>(
     if let Some(found) = draft.stages.get_key_value(name) {
         return Some(found);
     }
-    if draft.refused_names.iter().any(|refused| refused == name) {
+    if reader.is_full() || draft.refused_names.contains(name) {
         return None;
     }
     let problem =
@@ -115,6 +115,9 @@ impl<'a> Site<'a> {
     ) -> Expression {
         let mut references = References::default();
         for path in &draft.paths {
+            if reader.is_full() {
+                break;
+            }
             let mut found = References::default();
             if let Err(problem) = self.path(reader, path, place, &mut found, named) {
                 reader.report(*problem);
@@ -270,13 +273,13 @@ impl<'a> Site<'a> {
                     "leave out what follows it",
                 ));
             }
-            (stage, _) if self.draft.refused_names.iter().any(|refused| refused == stage) => {}
+            (stage, _) if self.draft.refused_names.contains(stage) => {}
             (stage, rest) => {
                 if !self.draft.stages.contains_key(stage) {
                     return Err(Box::new(self.unknown_root(stage, span)));
                 }
                 if let Some((needed, needed_stage)) = self.needed(reader, stage, span) {
-                    self.results(needed, needed_stage, rest, span)?;
+                    results(needed, needed_stage, rest, span)?;
                     if let Some(role @ (Role::OnFailure | Role::OnExit)) =
                         self.hooks.get(stage_name)
                     {
@@ -296,59 +299,6 @@ impl<'a> Site<'a> {
         Ok(())
     }
 
-    /// `x.metrics.n` and `x.values.n` of a stage that declares them and is one thing.
-    fn results(
-        &self,
-        name: &StageName,
-        stage: &DraftStage,
-        rest: &[&str],
-        span: Span,
-    ) -> Result<(), Box<Problem>> {
-        let wrong = |code, message: String, help: String| {
-            Err(Box::new(Problem::new(code, span, message).help(help)))
-        };
-        if stage.broken {
-            return Ok(());
-        }
-        let declared = match rest {
-            ["metrics"] | ["metrics", _] => {
-                stage.metrics.is_some() || stage.batch_keys.iter().any(|key| key.value == "metrics")
-            }
-            ["values"] | ["values", _] => {
-                stage.values.is_some() || stage.batch_keys.iter().any(|key| key.value == "values")
-            }
-            ["outputs", output] => {
-                return wrong(
-                    "unknown-name",
-                    format!("`{name}.outputs` is not known in expressions"),
-                    format!(
-                        "write `inputs: {{{output}: {name}.{output}}}`, and here `inputs.{output}`"
-                    ),
-                );
-            }
-            rest => {
-                let written = [&[name.as_str()], rest].concat().join(".");
-                return wrong(
-                    "unknown-name",
-                    format!("`{}` names neither metrics nor values", short(&written)),
-                    format!("write `{name}.metrics.<name>` or `{name}.values.<name>`"),
-                );
-            }
-        };
-        let kind = rest[0];
-        if !declared {
-            return wrong(
-                "no-results",
-                format!("stage `{name}` declares no `{kind}`"),
-                format!("add `{kind}: {kind}.json` to `{name}`, and write that file there"),
-            );
-        }
-        if stage.is_many() {
-            return Err(Box::new(many(name, span)));
-        }
-        Ok(())
-    }
-
     /// `live` in a gate is the live release of this service, elsewhere `live.<service>` is that of a service.
     fn live(
         &self,
@@ -357,7 +307,7 @@ impl<'a> Site<'a> {
         span: Span,
         place: Place,
     ) -> Result<(), Box<Problem>> {
-        let results = match (place, rest) {
+        let named = match (place, rest) {
             (Place::Gate, rest) => rest,
             (_, [service, rest @ ..]) => {
                 let Some((service, stage)) = find_stage(self.draft, reader, service, span) else {
@@ -381,10 +331,10 @@ impl<'a> Site<'a> {
                 return Err(Box::new(problem));
             }
         };
-        if let [stage, results @ ..] = results
+        if let [stage, rest @ ..] = named
             && let Some((name, stage)) = find_stage(self.draft, reader, stage, span)
         {
-            return self.results(name, stage, results, span);
+            return results(name, stage, rest, span);
         }
         Ok(())
     }
@@ -416,20 +366,17 @@ impl<'a> Site<'a> {
         reader: &mut Reader<'_>,
         references: &References,
     ) -> Vec<ParamName> {
-        let mut params = Vec::new();
+        let mut params: IndexSet<&ParamName> = IndexSet::new();
         for name in &self.stage.params {
             match self.draft.params.get_key_value(name.value.as_str()) {
-                Some((known, _)) if params.contains(known) => {}
-                Some((known, _)) => params.push(known.clone()),
+                Some((known, _)) => {
+                    params.insert(known);
+                }
                 None => reader.unknown_param(self.draft, &name.value, name.span),
             }
         }
-        for name in &references.params {
-            if !params.contains(name) {
-                params.push(name.clone());
-            }
-        }
-        params
+        params.extend(&references.params);
+        params.into_iter().cloned().collect()
     }
 }
 
@@ -441,4 +388,56 @@ pub(super) fn many(name: &StageName, span: Span) -> Problem {
         format!("stage `{name}` has a matrix and no `pick`, so this is many"),
     )
     .help(format!("add `pick: {{max: <metric>}}` to `{name}`, or only wait for it with `needs`"))
+}
+
+/// `x.metrics.n` and `x.values.n` of a stage that declares them and is one thing.
+fn results(
+    name: &StageName,
+    stage: &DraftStage,
+    rest: &[&str],
+    span: Span,
+) -> Result<(), Box<Problem>> {
+    let wrong = |code, message: String, help: String| {
+        Err(Box::new(Problem::new(code, span, message).help(help)))
+    };
+    if stage.broken {
+        return Ok(());
+    }
+    let declared = match rest {
+        ["metrics"] | ["metrics", _] => {
+            stage.metrics.is_some() || stage.batch_keys.iter().any(|key| key.value == "metrics")
+        }
+        ["values"] | ["values", _] => {
+            stage.values.is_some() || stage.batch_keys.iter().any(|key| key.value == "values")
+        }
+        ["outputs", output] => {
+            return wrong(
+                "unknown-name",
+                format!("`{name}.outputs` is not known in expressions"),
+                format!(
+                    "write `inputs: {{{output}: {name}.{output}}}`, and here `inputs.{output}`"
+                ),
+            );
+        }
+        rest => {
+            let written = [&[name.as_str()], rest].concat().join(".");
+            return wrong(
+                "unknown-name",
+                format!("`{}` names neither metrics nor values", short(&written)),
+                format!("write `{name}.metrics.<name>` or `{name}.values.<name>`"),
+            );
+        }
+    };
+    let kind = rest[0];
+    if !declared {
+        return wrong(
+            "no-results",
+            format!("stage `{name}` declares no `{kind}`"),
+            format!("add `{kind}: {kind}.json` to `{name}`, and write that file there"),
+        );
+    }
+    if stage.is_many() {
+        return Err(Box::new(many(name, span)));
+    }
+    Ok(())
 }

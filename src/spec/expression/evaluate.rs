@@ -49,8 +49,11 @@ pub(super) fn check(source: &str) -> Result<(), String> {
     if source.trim().is_empty() {
         return Err("it is empty".to_owned());
     }
-    ENVIRONMENT.compile_expression_owned(source.to_owned()).map_err(|error| plain(&error))?;
     let tokens = Tokens::new(source);
+    if is_one_name(&tokens, source) {
+        return Ok(());
+    }
+    ENVIRONMENT.compile_expression_owned(source.to_owned()).map_err(|error| plain(&error))?;
     for (kind, name, _) in tokens.builtins() {
         let known = match kind {
             Builtin::Filter => !is_kind(
@@ -72,6 +75,11 @@ pub(super) fn check(source: &str) -> Result<(), String> {
         }
     }
     compared(&tokens).map(drop)
+}
+
+/// Whether it is a dotted name and nothing else: most expressions are.
+fn is_one_name(tokens: &Tokens<'_>, source: &str) -> bool {
+    matches!(tokens.paths().as_slice(), [path] if path.dotted() == source.trim())
 }
 
 fn is_kind<T>(result: Result<T, Error>, kind: ErrorKind) -> bool {
