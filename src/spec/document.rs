@@ -60,6 +60,10 @@ impl Reader<'_> {
         }
         let fields = self.fields(top, &FILE)?;
         let mut draft = Draft::default();
+        if let Some(item) = fields.get("version") {
+            // Another version never gets here; what is no text at all does.
+            self.text(item);
+        }
         if let Some(item) = fields.get("name")
             && let Some(text) = self.text(item)
         {
@@ -75,7 +79,9 @@ impl Reader<'_> {
                 Some(name) => {
                     draft.params.insert(name, (param, item.name_span));
                 }
-                None => draft.refused_names.push(item.name.to_owned()),
+                None => {
+                    draft.refused_names.insert(item.name.to_owned());
+                }
             }
         }
         if let Some(item) = fields.get("defaults") {
@@ -100,7 +106,7 @@ impl Reader<'_> {
         }
         if let Some(item) = fields.get("targets") {
             self.targets(item, &mut |reader, item, value| {
-                reader.target_param(&draft, item, &value)
+                reader.target_param(&draft, item, &value);
             });
         }
         Some(draft)
@@ -124,7 +130,9 @@ impl Reader<'_> {
                 Some(name) => {
                     draft.stages.insert(name, stage);
                 }
-                None => draft.refused_names.push(item.name.to_owned()),
+                None => {
+                    draft.refused_names.insert(item.name.to_owned());
+                }
             }
         }
     }
@@ -175,7 +183,7 @@ impl Reader<'_> {
             host.split_once('@').map(|(user, _)| user)
         });
         if userinfo.is_some_and(|user| user.contains(':')) {
-            self.warnings.push(
+            self.warn(
                 Problem::new("password-in-address", span, "the address holds a password")
                     .help("remove it, and let git's credential helper answer"),
             );

@@ -1,5 +1,6 @@
 //! What stands in a file, read but not yet checked against itself: names are texts with a place.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use indexmap::IndexMap;
@@ -21,11 +22,11 @@ pub(super) struct Draft {
     pub(super) defaults: DraftDefaults,
     pub(super) stages: IndexMap<StageName, DraftStage>,
     /// Names of params and stages that break the rules; naming them is no second problem.
-    pub(super) refused_names: Vec<String>,
+    pub(super) refused_names: HashSet<String>,
     pub(super) on_failure: Option<Spanned<String>>,
     pub(super) on_exit: Option<Spanned<String>>,
     pub(super) timeout: Option<Duration>,
-    pub(super) volumes: Vec<String>,
+    pub(super) volumes: HashSet<String>,
     /// `image`, `pull` and `container`, where they stand.
     pub(super) container_keys: Vec<&'static str>,
 }
@@ -62,7 +63,7 @@ pub(super) struct DraftStage {
     pub(super) inputs: IndexMap<InputName, Spanned<DraftInput>>,
     pub(super) outputs: IndexMap<OutputName, Spanned<String>>,
     /// Inputs or outputs, one of which could not be read: what is missing may be that one.
-    pub(super) unreadable: Vec<String>,
+    pub(super) unreadable: HashSet<String>,
     pub(super) metrics: Option<Spanned<String>>,
     pub(super) values: Option<Spanned<String>>,
     pub(super) params: Vec<Spanned<String>>,
@@ -85,7 +86,7 @@ pub(super) struct DraftStage {
 impl DraftStage {
     /// Whether an input, output or axis of this name may be one that could not be read.
     pub(super) fn may_have(&self, name: &str) -> bool {
-        self.broken || self.unreadable.iter().any(|unreadable| unreadable == name)
+        self.broken || self.unreadable.contains(name)
     }
 
     /// Its copies are several things to later stages: nothing of it can be named.
@@ -115,7 +116,6 @@ pub(super) enum DraftInput {
 /// `service`, as far as other stages see it.
 #[derive(Debug, Default)]
 pub(super) struct DraftService {
-    pub(super) span: Span,
     pub(super) gate: Vec<DraftExpression>,
     pub(super) verify: Option<Spanned<String>>,
     pub(super) replicas: Option<Spanned<u64>>,

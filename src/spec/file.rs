@@ -66,7 +66,6 @@ pub(super) fn too_large() -> Problem {
 
 /// The system's reason without the path that `fs_err` puts before it: messages begin with the file already.
 fn plain(error: &std::io::Error) -> String {
-    use std::error::Error;
     let inner = error.get_ref().and_then(|inner| inner.source());
     inner.map_or_else(|| error.kind().to_string(), ToString::to_string)
 }

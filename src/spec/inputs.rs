@@ -15,7 +15,7 @@ impl Reader<'_> {
             if let (Some(name), Some(value)) = (name, self.input(item)) {
                 stage.inputs.insert(name, value);
             } else {
-                stage.unreadable.push(item.name.to_owned());
+                stage.unreadable.insert(item.name.to_owned());
             }
         }
     }
@@ -75,8 +75,13 @@ impl Reader<'_> {
 
     fn dotted(&mut self, item: Item<'_>, form: &str) -> Option<(String, String)> {
         let text = self.text(item)?;
+        let word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
         match text.split_once('.') {
-            Some((stage, name)) if !stage.is_empty() && !name.is_empty() && !name.contains('.') => {
+            Some((stage, name))
+                if !stage.is_empty()
+                    && !name.is_empty()
+                    && stage.chars().chain(name.chars()).all(word) =>
+            {
                 Some((stage.to_owned(), name.to_owned()))
             }
             _ if text.contains("://") => {

@@ -69,7 +69,7 @@ fn read(text: &str) -> Result<Pipeline, Vec<Problem>> {
 
 /// The file as text, or why it is none.
 fn text_of(bytes: &[u8]) -> Result<&str, Problem> {
-    let line = |end: usize| 1 + bytes[..end].iter().filter(|byte| **byte == b'\n').count();
+    let line = |end: usize| bytes[..end].split(|byte| *byte == b'\n').count();
     if let Some(at) = bytes.iter().position(|byte| *byte == 0) {
         return Err(Problem::of_file("not-text", format!("holds a NUL byte on line {}", line(at)))
             .help("name a text file, written as UTF-8"));

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::keys::PARAM;
 use super::pipeline::{Param, ParamKind, Pipeline};
-use super::problem::Problem;
-use super::reader::{Item, Reader, nearest};
+use super::problem::{Problem, nearest};
+use super::reader::{Item, Reader};
 use super::yaml::short;
 use crate::names::ParamName;
 use crate::scalar::{NumberText, Scalar};

@@ -108,6 +108,7 @@ pub struct Stage {
 }
 
 /// What tells batch and service stages apart.
+#[expect(clippy::large_enum_variant, reason = "nearly every stage is a batch stage")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum StageKind {
     /// Ends.

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde_json::json;
 
+use crate::names::suggest;
+
 /// Bytes of the file: offset and length.
 pub(super) type Span = (usize, usize);
 
@@ -39,6 +41,11 @@ impl Problem {
         self
     }
 
+    /// The same with this help, unless it has some already.
+    pub(super) fn help_else(self, help: impl Into<String>) -> Self {
+        if self.help.is_none() { self.help(help) } else { self }
+    }
+
     /// The same with a word under the underline.
     pub(super) fn label(mut self, label: impl Into<String>) -> Self {
         self.label = Some(label.into());
@@ -48,8 +55,8 @@ impl Problem {
     /// The same, with "did you mean" when something near is known and nothing better is said.
     pub(super) fn suggest(self, nearest: Option<&str>) -> Self {
         match nearest {
-            Some(nearest) if self.help.is_none() => self.help(format!("did you mean `{nearest}`?")),
-            _ => self,
+            Some(nearest) => self.help_else(format!("did you mean `{nearest}`?")),
+            None => self,
         }
     }
 }
@@ -113,6 +120,23 @@ impl fmt::Display for Problems {
 }
 
 impl std::error::Error for Problems {}
+
+/// The nearest candidate, for "did you mean". Only texts of a like length are looked at, and not very many of
+/// them: a file can hold a hundred thousand names.
+pub(super) fn nearest<'c>(
+    name: &str,
+    candidates: impl IntoIterator<Item = &'c str>,
+) -> Option<&'c str> {
+    const LONGEST_NAME: usize = 60;
+    const MOST_CANDIDATES: usize = 1000;
+    if name.len() > LONGEST_NAME {
+        return None;
+    }
+    let alike = |candidate: &&str| {
+        candidate.len().abs_diff(name.len()) <= 1 + candidate.len().min(name.len()) / 4
+    };
+    suggest(name, candidates.into_iter().filter(alike).take(MOST_CANDIDATES))
+}
 
 /// Where the lines of a text begin.
 #[derive(Debug)]

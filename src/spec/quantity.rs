@@ -7,7 +7,7 @@ use super::reader::{Item, Reader};
 use super::yaml::short;
 
 /// Longer durations are slips of the pen, and would overflow clocks.
-const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+const LONGEST: Duration = Duration::from_hours(10 * 366 * 24);
 
 /// Why a text is not the quantity: a sentence and the mend.
 type Refused = (String, &'static str);
@@ -147,9 +147,9 @@ mod tests {
     #[test]
     fn durations() {
         assert_eq!(duration("10s").ok(), Some(Duration::from_secs(10)));
-        assert_eq!(duration("1h 30m").ok(), Some(Duration::from_secs(5400)));
-        assert_eq!(duration("1d").ok(), Some(Duration::from_secs(86_400)));
-        assert_eq!(duration("1.5h").ok(), Some(Duration::from_secs(5400)));
+        assert_eq!(duration("1h 30m").ok(), Some(Duration::from_mins(90)));
+        assert_eq!(duration("1d").ok(), Some(Duration::from_hours(24)));
+        assert_eq!(duration("1.5h").ok(), Some(Duration::from_mins(90)));
         assert_eq!(duration("250ms").ok(), Some(Duration::from_millis(250)));
         for text in ["10", "0s", "", "2M", "5 years", "s", "-1s", "99999999999d", "1e9d", "9999d"] {
             assert!(duration(text).is_err(), "{text}");

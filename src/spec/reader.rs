@@ -4,10 +4,9 @@
 use std::rc::Rc;
 
 use super::keys::Table;
-use super::problem::{Problem, Span};
+use super::problem::{Problem, Span, nearest};
 use super::words;
 use super::yaml::{Entry, Node, Value, short};
-use crate::names::suggest;
 
 /// More problems than this are not collected: nobody reads them, and hostile files make millions.
 const MOST_PROBLEMS: usize = 200;
@@ -106,13 +105,14 @@ pub(super) struct Reader<'a> {
     problems: Vec<Problem>,
     /// What is used and not available yet.
     pub(super) unavailable: Vec<Problem>,
-    /// What deserves a word.
-    pub(super) warnings: Vec<Problem>,
+    warnings: Vec<Problem>,
+    /// Expressions found so far.
+    pub(super) expressions: usize,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(text: &'a str, problems: Vec<Problem>) -> Self {
-        Self { text, problems, unavailable: Vec::new(), warnings: Vec::new() }
+        Self { text, problems, unavailable: Vec::new(), warnings: Vec::new(), expressions: 0 }
     }
 
     /// Takes a problem in.
@@ -122,8 +122,16 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn is_full(&self) -> bool {
+    /// Whether more problems would not be kept: finding the words for them can be saved.
+    pub(super) fn is_full(&self) -> bool {
         self.problems.len() >= MOST_PROBLEMS
+    }
+
+    /// Takes a warning in.
+    pub(super) fn warn(&mut self, warning: Problem) {
+        if self.warnings.len() < MOST_PROBLEMS {
+            self.warnings.push(warning);
+        }
     }
 
     /// Says that this key or form cannot be run yet.
@@ -156,7 +164,9 @@ impl<'a> Reader<'a> {
         table: &'static Table,
     ) -> Option<Fields<'n>> {
         let Value::Map(entries) = &item.node.value else {
-            self.wrong_type(item, "a map");
+            let keys: Vec<_> = table.keys.iter().map(|key| format!("`{}`", key.name)).collect();
+            let some = &keys[..keys.len().min(4)];
+            self.wrong_type(item, &format!("a map with keys like {}", some.join(", ")));
             return None;
         };
         for entry in entries {
@@ -184,16 +194,14 @@ impl<'a> Reader<'a> {
 
     fn unknown_key(&mut self, entry: &Entry, table: &'static Table) {
         let message = format!("`{}` is not a key of {}", short(&entry.key), table.what);
-        let mut problem = Problem::new("unknown-key", entry.span, message).label("unknown key");
-        problem = match words::meant(table.name, &entry.key) {
+        let problem = Problem::new("unknown-key", entry.span, message).label("unknown key");
+        let keys = || table.keys.iter().map(|key| key.name);
+        self.report(match words::meant(table.name, &entry.key) {
             Some(help) => problem.help(help),
-            None => problem.suggest(nearest(&entry.key, table.keys.iter().map(|key| key.name))),
-        };
-        if problem.help.is_none() {
-            let keys: Vec<&str> = table.keys.iter().map(|key| key.name).take(32).collect();
-            problem = problem.help(format!("use one of {}", keys.join(", ")));
-        }
-        self.report(problem);
+            None => problem
+                .suggest(nearest(&entry.key, keys()))
+                .help_else(format!("use one of {}", keys().collect::<Vec<_>>().join(", "))),
+        });
     }
 
     fn no_value(&mut self, entry: &Entry) {
@@ -247,19 +255,11 @@ impl<'a> Reader<'a> {
             ("a list", Some((text, _))) if !text.is_empty() && text.len() < 40 => {
                 problem.help(format!("write `{name}: [{}]`", text.trim()))
             }
-            ("a map", _) => problem.help(format!("write `{name}: {{key: value}}`")),
+            ("a map", _) => problem.help(format!("write `{name}: {{name: …}}`")),
             _ => problem.help(format!("write {wanted}")),
         };
         self.report(problem);
     }
-}
-
-/// The nearest candidate; a long text is no mistyped name.
-pub(super) fn nearest<'c>(
-    name: &str,
-    candidates: impl IntoIterator<Item = &'c str>,
-) -> Option<&'c str> {
-    (name.len() <= 60).then(|| suggest(name, candidates)).flatten()
 }
 
 /// The span cut at the end of its first line, on character boundaries.

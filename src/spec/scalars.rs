@@ -4,8 +4,8 @@ use std::str::FromStr;
 
 use super::expression::scan::{Part, scan};
 use super::keys::{Form, PORT};
-use super::problem::Problem;
-use super::reader::{Fields, Item, Reader, Spanned, nearest};
+use super::problem::{Problem, nearest};
+use super::reader::{Fields, Item, Reader, Spanned};
 use super::yaml::short;
 use crate::names::NameError;
 use crate::scalar::Scalar;
@@ -59,8 +59,10 @@ impl Reader<'_> {
 
     /// A text, number or boolean that keeps its spelling.
     pub(super) fn single(&mut self, item: Item<'_>) -> Option<Scalar> {
-        let text = self.raw_text(item)?;
-        let (_, plain) = item.scalar()?;
+        let Some((text, plain)) = item.scalar().filter(|_| !item.node.is_null()) else {
+            self.wrong_type(item, "a text, a number or a boolean");
+            return None;
+        };
         Some(if plain { Scalar::plain(text) } else { Scalar::Text(text.to_owned()) })
     }
 
@@ -136,11 +138,7 @@ impl Reader<'_> {
         let message = format!("`{}` is no choice for `{key}`", short(text));
         let problem = Problem::new("unknown-choice", item.span(), message)
             .suggest(nearest(text, choices.iter().copied()));
-        let problem = if problem.help.is_none() {
-            problem.help(format!("write one of {}", choices.join(", ")))
-        } else {
-            problem
-        };
+        let problem = problem.help_else(format!("write one of {}", choices.join(", ")));
         self.report(problem);
         None
     }

@@ -1,5 +1,6 @@
 //! `schedule`, `volumes` and `targets`: checked now, available later.
 
+use std::collections::HashSet;
 use std::str::FromStr;
 
 use super::keys::{SCHEDULE, TARGET, VOLUME};
@@ -38,8 +39,8 @@ impl Reader<'_> {
     }
 
     /// `volumes` of the file: the names.
-    pub(super) fn volumes(&mut self, item: Item<'_>) -> Vec<String> {
-        let mut names = Vec::new();
+    pub(super) fn volumes(&mut self, item: Item<'_>) -> HashSet<String> {
+        let mut names = HashSet::new();
         for item in self.entries(item).unwrap_or_default() {
             let name: Option<ParamName> = self.own_name(item, "the volume");
             if let Some(fields) = self.fields(item, &VOLUME) {

@@ -60,7 +60,7 @@ fn schema_of(form: &'static Form, tables: &mut Map<String, Value>) -> Value {
             json!({"type": "string", "pattern": "^([0-9]+(\\.[0-9]+)?(ms|s|m|h|d) ?)+$"})
         }
         Form::Size => {
-            json!({"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?(K|M|G|T|P|Ki|Mi|Gi|Ti|Pi)$"})
+            json!({"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?(k|K|M|G|T|P|Ki|Mi|Gi|Ti|Pi)$"})
         }
         Form::Cpu => json!({"anyOf": [
             {"type": "number", "exclusiveMinimum": 0},

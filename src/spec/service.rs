@@ -11,7 +11,7 @@ impl Reader<'_> {
     /// Reads and checks the keys of `service`.
     pub(super) fn service(&mut self, item: Item<'_>) -> DraftService {
         self.not_available(item.name_span, "`service`");
-        let mut service = DraftService { span: item.name_span, ..DraftService::default() };
+        let mut service = DraftService::default();
         let Some(fields) = self.fields(item, &SERVICE) else { return service };
         for key in ["port", "listen"] {
             fields.get(key).map(|item| self.port(item));
@@ -29,7 +29,9 @@ impl Reader<'_> {
             self.ready(item, &mut service);
         }
         if let Some(fields) = fields.get("alive").and_then(|item| self.fields(item, &ALIVE)) {
-            fields.get("http").map(|item| self.http_path(item));
+            if let Some(item) = fields.get("http") {
+                self.http_path(item);
+            }
             fields.get("interval").map(|item| self.duration(item));
             self.whole(&fields, "failures");
         }
@@ -37,7 +39,9 @@ impl Reader<'_> {
         if let Some(item) = fields.get("route") {
             if item.is_map() {
                 if let Some(fields) = self.fields(item, &ROUTE) {
-                    fields.get("path").map(|item| self.http_path(item));
+                    if let Some(item) = fields.get("path") {
+                        self.http_path(item);
+                    }
                     self.whole(&fields, "weight");
                 }
             } else {
@@ -53,7 +57,9 @@ impl Reader<'_> {
 
     fn ready(&mut self, item: Item<'_>, service: &mut DraftService) {
         let Some(fields) = self.fields(item, &READY) else { return };
-        fields.get("http").map(|item| self.http_path(item));
+        if let Some(item) = fields.get("http") {
+            self.http_path(item);
+        }
         fields.get("tcp").map(|item| self.boolean(item));
         for key in ["within", "interval"] {
             fields.get(key).map(|item| self.duration(item));

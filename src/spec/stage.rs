@@ -113,7 +113,7 @@ impl Reader<'_> {
             if let (Some(name), Some(path)) = (name, self.path_below(item)) {
                 stage.outputs.insert(name, path);
             } else {
-                stage.unreadable.push(item.name.to_owned());
+                stage.unreadable.insert(item.name.to_owned());
             }
         }
         stage.metrics = fields.get("metrics").and_then(|item| self.path_below(item));
@@ -349,7 +349,9 @@ impl Reader<'_> {
                 Some(name) => {
                     stage.matrix.insert(name, values);
                 }
-                None => stage.unreadable.push(axis.name.to_owned()),
+                None => {
+                    stage.unreadable.insert(axis.name.to_owned());
+                }
             }
         }
         if copies > MOST_COPIES {
@@ -406,18 +408,15 @@ impl Reader<'_> {
         name: &str,
         span: super::problem::Span,
     ) {
-        if draft.refused_names.iter().any(|refused| refused == name) {
+        if self.is_full() || draft.refused_names.contains(name) {
             return;
         }
         let names = draft.params.keys().map(ParamName::as_str);
         let problem =
             Problem::new("unknown-param", span, format!("there is no parameter `{}`", short(name)))
-                .suggest(super::reader::nearest(name, names));
-        let problem = if problem.help.is_none() {
-            problem.help(format!("declare it under `params` at the top: `{}: …`", short(name)))
-        } else {
-            problem
-        };
+                .suggest(super::problem::nearest(name, names));
+        let problem = problem
+            .help_else(format!("declare it under `params` at the top: `{}: …`", short(name)));
         self.report(problem);
     }
 }

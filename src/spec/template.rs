@@ -7,6 +7,9 @@ use super::problem::{Problem, Span};
 use super::reader::{Item, Reader, Spanned};
 use super::yaml::short;
 
+/// More in one file are refused: each is compiled.
+const MOST_EXPRESSIONS: usize = 20_000;
+
 /// An expression that compiles; its names are not resolved yet.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct DraftExpression {
@@ -33,21 +36,20 @@ impl Reader<'_> {
     pub(super) fn template(&mut self, item: Item<'_>) -> Option<DraftTemplate> {
         let text = self.raw_text(item)?;
         let mut pieces = Vec::new();
-        let mut found = 0;
+        let mut places = self.places(item).into_iter();
         let mut whole = true;
         for part in scan(text) {
             match part {
                 Part::Literal(range) => pieces.push(DraftPiece::Literal(text[range].to_owned())),
                 Part::Expression { inside, .. } => {
-                    let span = self.place(item, found);
-                    found += 1;
+                    let span = places.next().unwrap_or(item.span());
                     match self.expression(&text[inside], span) {
                         Some(expression) => pieces.push(DraftPiece::Expression(expression)),
                         None => whole = false,
                     }
                 }
                 Part::Unclosed(_) => {
-                    let span = self.place(item, found);
+                    let span = places.next().unwrap_or(item.span());
                     self.report(
                         Problem::new("bad-expression", span, "`${{` is not closed")
                             .help("close it with `}}`"),
@@ -100,6 +102,20 @@ impl Reader<'_> {
     /// Checks and cuts the inside of an expression that stands at `span`.
     fn expression(&mut self, inside: &str, span: Span) -> Option<DraftExpression> {
         let source = inside.trim();
+        self.expressions += 1;
+        if self.expressions > MOST_EXPRESSIONS {
+            if self.expressions == MOST_EXPRESSIONS + 1 {
+                self.report(
+                    Problem::new(
+                        "file-too-large",
+                        span,
+                        "the file holds more than 20,000 expressions",
+                    )
+                    .help("split the pipeline, or name the right file"),
+                );
+            }
+            return None;
+        }
         if let Err(why) = super::expression::check(source) {
             let message = format!("`${{{{ {} }}}}` is not an expression: {why}", short(source));
             self.report(
@@ -126,18 +142,16 @@ impl Reader<'_> {
         Some(DraftExpression { source: source.to_owned(), span, paths })
     }
 
-    /// Where the expression with this number (from 0) stands in the file.
-    fn place(&self, item: Item<'_>, number: usize) -> Span {
+    /// Where the expressions of a text stand in the file, in order.
+    fn places(&self, item: Item<'_>) -> Vec<Span> {
         let (start, length) = item.node.span;
         let raw = self.text.get(start..start + length).unwrap_or_default();
-        let mut opens =
-            raw.match_indices("${{").filter(|(at, _)| !raw[..*at].ends_with('$')).map(|(at, _)| at);
-        match opens.nth(number) {
-            Some(open) => {
-                let end = raw[open..].find("}}").map_or(3, |end| end + 2);
-                (start + open, end)
-            }
-            None => item.span(),
-        }
+        raw.match_indices("${{")
+            .filter(|(at, _)| !raw[..*at].ends_with('$'))
+            .map(|(at, _)| {
+                let end = raw[at..].find("}}").map_or(3, |end| end + 2);
+                (start + at, end)
+            })
+            .collect()
     }
 }

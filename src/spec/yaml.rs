@@ -104,6 +104,11 @@ pub(super) fn parse(text: &str) -> (Option<Rc<Node>>, Vec<Problem>) {
     (tree.root, tree.problems)
 }
 
+fn too_large(span: Span) -> Problem {
+    Problem::new("aliases-too-large", span, "the aliases expand to more than a million values")
+        .help("write fewer aliases of aliases")
+}
+
 /// A collection that is still open.
 enum Open {
     List { items: Vec<Rc<Node>> },
@@ -124,6 +129,8 @@ struct Frame {
     open: Open,
     start: usize,
     anchor: usize,
+    /// It is something else than it looks like; what was said of it is enough.
+    broken: bool,
 }
 
 struct Tree<'a> {
@@ -134,6 +141,8 @@ struct Tree<'a> {
     root: Option<Rc<Node>>,
     documents: usize,
     nodes: usize,
+    /// Keys that `<<` looked at.
+    merged: usize,
     problems: Vec<Problem>,
 }
 
@@ -147,6 +156,7 @@ impl<'a> Tree<'a> {
             root: None,
             documents: 0,
             nodes: 0,
+            merged: 0,
             problems: Vec::new(),
         }
     }
@@ -184,14 +194,14 @@ impl<'a> Tree<'a> {
                     self.refuse_tag(place, &tag.original());
                 }
                 let open = Open::List { items: Vec::new() };
-                self.stack.push(Frame { open, start: place.0, anchor });
+                self.stack.push(Frame { open, start: place.0, anchor, broken: false });
             }
             Event::MappingStart(_, anchor, tag) => {
                 if let Some(tag) = tag {
                     self.refuse_tag(place, &tag.original());
                 }
                 let open = Open::Map { entries: Vec::new(), key: Key::Awaited };
-                self.stack.push(Frame { open, start: place.0, anchor });
+                self.stack.push(Frame { open, start: place.0, anchor, broken: false });
             }
             Event::SequenceEnd | Event::MappingEnd => return self.close(place.0 + place.1),
             Event::Alias(id) => {
@@ -203,11 +213,13 @@ impl<'a> Tree<'a> {
                     )
                     .help("write the value out, or move the alias"));
                 };
-                return self.put(node, place);
+                self.put(node, place);
             }
             Event::UnresolvedAlias(name) => {
-                let problem = traps::unknown_alias(place, &name, &self.anchor_names);
-                self.report(problem);
+                if self.problems.len() < MOST_PROBLEMS {
+                    let problem = traps::unknown_alias(place, &name, &self.anchor_names);
+                    self.report(problem);
+                }
                 let node = Node { span: place, value: Value::Broken, weight: 1, depth: 1 };
                 return self.finish(node, 0);
             }
@@ -232,11 +244,12 @@ impl<'a> Tree<'a> {
 
     /// Closes the innermost collection.
     fn close(&mut self, end: usize) -> Result<(), Problem> {
-        let Some(Frame { open, start, anchor }) = self.stack.pop() else { return Ok(()) };
+        let Some(Frame { open, start, anchor, broken }) = self.stack.pop() else { return Ok(()) };
         let span = (start, end.saturating_sub(start));
         let value = match open {
             Open::List { items } => Value::List(items),
-            Open::Map { entries, .. } => Value::Map(self.merged(entries)),
+            Open::Map { .. } if broken => Value::Broken,
+            Open::Map { entries, .. } => Value::Map(self.merged(entries)?),
         };
         let children: &mut dyn Iterator<Item = &Rc<Node>> = match &value {
             Value::List(items) => &mut items.iter(),
@@ -247,12 +260,7 @@ impl<'a> Tree<'a> {
             (weight.saturating_add(child.weight), depth.max(child.depth))
         });
         if weight > LARGEST_EXPANSION {
-            return Err(Problem::new(
-                "aliases-too-large",
-                span,
-                "the aliases expand to more than a million values",
-            )
-            .help("write fewer aliases of aliases"));
+            return Err(too_large(span));
         }
         if depth >= DEEPEST {
             return Err(traps::too_deep(span));
@@ -276,19 +284,20 @@ impl<'a> Tree<'a> {
             self.anchors.insert(anchor, Rc::clone(&node));
         }
         let place = node.span;
-        self.put(node, place)
+        self.put(node, place);
+        Ok(())
     }
 
     /// Puts a node (`place`: where it or its alias stands) into the collection that is open.
-    fn put(&mut self, node: Rc<Node>, place: Span) -> Result<(), Problem> {
+    fn put(&mut self, node: Rc<Node>, place: Span) {
         let Some(frame) = self.stack.last_mut() else {
             self.root = Some(node);
-            return Ok(());
+            return;
         };
         let (entries, key) = match &mut frame.open {
             Open::List { items } => {
                 items.push(node);
-                return Ok(());
+                return;
             }
             Open::Map { entries, key } => (entries, key),
         };
@@ -301,15 +310,15 @@ impl<'a> Tree<'a> {
                 Value::List(_) | Value::Map(_) => {
                     *key = Key::Refused;
                     let problem = traps::key_is_no_text(self.text, place);
+                    frame.broken |= problem.code == "unquoted-expression";
                     self.report(problem);
                 }
             },
         }
-        Ok(())
     }
 
     /// The entries without duplicates and with `<<` resolved: own keys win, then earlier merges.
-    fn merged(&mut self, entries: Vec<Entry>) -> Vec<Entry> {
+    fn merged(&mut self, entries: Vec<Entry>) -> Result<Vec<Entry>, Problem> {
         let mut seen: HashMap<Rc<str>, Span> = HashMap::with_capacity(entries.len());
         let mut kept = Vec::with_capacity(entries.len());
         let mut merges = Vec::new();
@@ -317,6 +326,9 @@ impl<'a> Tree<'a> {
             if &*entry.key == "<<" {
                 merges.push(entry);
             } else if let Some(first) = seen.get(&entry.key) {
+                if self.problems.len() >= MOST_PROBLEMS {
+                    continue;
+                }
                 let line = 1 + self.text[..first.0].bytes().filter(|byte| *byte == b'\n').count();
                 let problem = Problem::new(
                     "duplicate-key",
@@ -344,6 +356,10 @@ impl<'a> Tree<'a> {
                     self.report(problem);
                     continue;
                 };
+                self.merged += more.len();
+                if self.merged > MOST_NODES {
+                    return Err(too_large(merge.span));
+                }
                 for entry in more {
                     if !seen.contains_key(&entry.key) {
                         seen.insert(Rc::clone(&entry.key), entry.span);
@@ -352,6 +368,6 @@ impl<'a> Tree<'a> {
                 }
             }
         }
-        kept
+        Ok(kept)
     }
 }

@@ -15,7 +15,7 @@ pub(super) fn report(draft: &Draft, edges: &Edges, reader: &mut Reader<'_>) {
     let count = draft.stages.len();
     let mut needs: Vec<Vec<(usize, Span)>> = Vec::with_capacity(count);
     for name in draft.stages.keys() {
-        let known = edges.of(name).iter();
+        let known = edges.of(name);
         needs.push(
             known.filter_map(|(n, span)| Some((draft.stages.get_index_of(n)?, *span))).collect(),
         );

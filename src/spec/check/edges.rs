@@ -2,24 +2,23 @@
 
 use std::collections::HashMap;
 
+use indexmap::IndexMap;
+
 use super::super::problem::Span;
 use crate::names::StageName;
 
 /// The edges of the DAG, from a stage to what it needs.
 #[derive(Debug, Default)]
-pub(super) struct Edges(HashMap<StageName, Vec<(StageName, Span)>>);
+pub(super) struct Edges(HashMap<StageName, IndexMap<StageName, Span>>);
 
 impl Edges {
     /// `stage` needs `needed`, as `span` says. The first place counts.
     pub(super) fn add(&mut self, stage: &StageName, needed: &StageName, span: Span) {
-        let needs = self.0.entry(stage.clone()).or_default();
-        if !needs.iter().any(|(known, _)| known == needed) {
-            needs.push((needed.clone(), span));
-        }
+        self.0.entry(stage.clone()).or_default().entry(needed.clone()).or_insert(span);
     }
 
     /// What a stage needs.
-    pub(super) fn of(&self, stage: &StageName) -> &[(StageName, Span)] {
-        self.0.get(stage).map_or(&[], Vec::as_slice)
+    pub(super) fn of(&self, stage: &StageName) -> impl Iterator<Item = (&StageName, &Span)> {
+        self.0.get(stage).into_iter().flatten()
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn check(draft: &Draft, reader: &mut Reader<'_>) -> Option<Pipeline> 
             continue;
         }
         let site = names::Site { draft, hooks: &hooks, name, stage };
-        stages.extend(stages::stage(&site, reader, &mut edges).map(|stage| (name.clone(), stage)));
+        stages.insert(name.clone(), stages::stage(&site, reader, &mut edges));
     }
     cycles::report(draft, &edges, reader);
     unused_params(draft, &stages, reader);
@@ -55,10 +55,20 @@ pub(super) fn check(draft: &Draft, reader: &mut Reader<'_>) -> Option<Pipeline> 
 
 /// A parameter that no stage names reaches no stage: mostly a forgotten `params: [x]`.
 fn unused_params(draft: &Draft, stages: &IndexMap<StageName, Stage>, reader: &mut Reader<'_>) {
-    let used: HashSet<&ParamName> = stages.values().flat_map(|stage| &stage.params).collect();
+    let mut used: HashSet<&str> =
+        stages.values().flat_map(|stage| &stage.params).map(ParamName::as_str).collect();
+    // A gate is no part of what its service runs, so its params are not the stage's.
+    let services = draft.stages.values().filter_map(|stage| stage.service.as_ref());
+    for path in services.flat_map(|service| &service.gate).flat_map(|gate| &gate.paths) {
+        if let [root, name, ..] = path.value.parts.as_slice()
+            && root == "params"
+        {
+            used.insert(name);
+        }
+    }
     for (name, (param, span)) in &draft.params {
-        if param.is_some() && !used.contains(name) {
-            reader.warnings.push(
+        if param.is_some() && !used.contains(name.as_str()) {
+            reader.warn(
                 Problem::new(
                     "unused-param",
                     *span,

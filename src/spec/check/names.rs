@@ -1,12 +1,12 @@
 //! What names mean: stages, and everything an expression can name.
 
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 
 use super::super::draft::{Draft, DraftStage};
 use super::super::expression::References;
 use super::super::expression::token::Path;
-use super::super::problem::{Problem, Span};
-use super::super::reader::{Reader, Spanned, nearest};
+use super::super::problem::{Problem, Span, nearest};
+use super::super::reader::{Reader, Spanned};
 use super::super::template::{DraftExpression, DraftPiece, DraftTemplate};
 use super::super::yaml::short;
 use super::super::{Expression, Template};
@@ -56,18 +56,14 @@ pub(super) fn find_stage<'d>(
     if let Some(found) = draft.stages.get_key_value(name) {
         return Some(found);
     }
-    if draft.refused_names.iter().any(|refused| refused == name) {
+    if reader.is_full() || draft.refused_names.contains(name) {
         return None;
     }
     let problem =
         Problem::new("unknown-stage", span, format!("there is no stage `{}`", short(name)))
             .suggest(nearest(name, draft.stages.keys().map(StageName::as_str)))
             .label("no stage has this name");
-    reader.report(if problem.help.is_none() {
-        problem.help("name a stage of this file, or add one under `stages`")
-    } else {
-        problem
-    });
+    reader.report(problem.help_else("name a stage of this file, or add one under `stages`"));
     None
 }
 
@@ -119,12 +115,12 @@ impl<'a> Site<'a> {
     ) -> Expression {
         let mut references = References::default();
         for path in &draft.paths {
+            if reader.is_full() {
+                break;
+            }
             let mut found = References::default();
             if let Err(problem) = self.path(reader, path, place, &mut found, named) {
-                let problem = *problem;
-                if problem.code != "said" {
-                    reader.report(problem);
-                }
+                reader.report(*problem);
             }
             references.add(&found);
         }
@@ -161,19 +157,18 @@ impl<'a> Site<'a> {
                 ));
             }
             ("matrix", [axis]) if place == Place::Command => {
-                let axes = &self.stage.matrix;
-                if !axes.contains_key(*axis) && !self.stage.may_have(axis) {
-                    let near = nearest(axis, axes.keys().map(crate::names::AxisName::as_str));
-                    let message = if axes.is_empty() {
+                let matrix = &self.stage.matrix;
+                if !matrix.contains_key(*axis) && !self.stage.may_have(axis) {
+                    let near = nearest(axis, matrix.keys().map(crate::names::AxisName::as_str));
+                    let message = if matrix.is_empty() {
                         format!("stage `{stage_name}` has no matrix")
                     } else {
                         format!("the matrix of `{stage_name}` has no axis `{axis}`")
                     };
                     let problem = Problem::new("unknown-axis", span, message).suggest(near);
-                    return Err(Box::new(match problem.help {
-                        Some(_) => problem,
-                        None => problem.help(format!("add `matrix: {{{axis}: […]}}` to the stage")),
-                    }));
+                    return Err(Box::new(
+                        problem.help_else(format!("add `matrix: {{{axis}: […]}}` to the stage")),
+                    ));
                 }
             }
             ("matrix" | "inputs" | "outputs", _) if place != Place::Command => {
@@ -182,17 +177,25 @@ impl<'a> Site<'a> {
                 ));
             }
             ("inputs", [input]) => {
-                let known = self.stage.inputs.contains_key(*input) || self.stage.may_have(input);
-                if !known {
-                    let names = self.stage.inputs.keys().map(crate::names::InputName::as_str);
-                    return Err(self.unknown_own("input", input, span, nearest(input, names)));
+                if !self.stage.inputs.contains_key(*input) && !self.stage.may_have(input) {
+                    let known = self.stage.inputs.keys().map(crate::names::InputName::as_str);
+                    return Err(Box::new(self.unknown_own(
+                        "input",
+                        input,
+                        span,
+                        nearest(input, known),
+                    )));
                 }
             }
             ("outputs", [output]) => {
-                let known = self.stage.outputs.contains_key(*output) || self.stage.may_have(output);
-                if !known {
-                    let names = self.stage.outputs.keys().map(crate::names::OutputName::as_str);
-                    return Err(self.unknown_own("output", output, span, nearest(output, names)));
+                if !self.stage.outputs.contains_key(*output) && !self.stage.may_have(output) {
+                    let known = self.stage.outputs.keys().map(crate::names::OutputName::as_str);
+                    return Err(Box::new(self.unknown_own(
+                        "output",
+                        output,
+                        span,
+                        nearest(output, known),
+                    )));
                 }
             }
             ("run", [field]) if RUN.contains(field) => {
@@ -210,12 +213,9 @@ impl<'a> Site<'a> {
                 );
                 let near = near.map(|near| format!("run.{near}"));
                 let problem = problem.suggest(near.as_deref());
-                return Err(Box::new(match problem.help {
-                    Some(_) => problem,
-                    None => {
-                        problem.help("write run.id, run.commit, run.ref, run.dirty or run.base")
-                    }
-                }));
+                return Err(Box::new(
+                    problem.help_else("write run.id, run.commit, run.ref, run.dirty or run.base"),
+                ));
             }
             ("port", []) if place != Place::Command => return Err(not_here("leave it out")),
             ("port", []) => {
@@ -273,12 +273,13 @@ impl<'a> Site<'a> {
                     "leave out what follows it",
                 ));
             }
+            (stage, _) if self.draft.refused_names.contains(stage) => {}
             (stage, rest) => {
                 if !self.draft.stages.contains_key(stage) {
-                    return Err(self.unknown_root(stage, span));
+                    return Err(Box::new(self.unknown_root(stage, span)));
                 }
                 if let Some((needed, needed_stage)) = self.needed(reader, stage, span) {
-                    self.results(needed, needed_stage, rest, span)?;
+                    results(needed, needed_stage, rest, span)?;
                     if let Some(role @ (Role::OnFailure | Role::OnExit)) =
                         self.hooks.get(stage_name)
                     {
@@ -298,61 +299,6 @@ impl<'a> Site<'a> {
         Ok(())
     }
 
-    /// `x.metrics.n` and `x.values.n` of a stage that declares them and is one thing.
-    fn results(
-        &self,
-        name: &StageName,
-        stage: &DraftStage,
-        rest: &[&str],
-        span: Span,
-    ) -> Result<(), Box<Problem>> {
-        let wrong = |code, message: String, help: String| {
-            Err(Box::new(Problem::new(code, span, message).help(help)))
-        };
-        if stage.broken {
-            return Ok(());
-        }
-        let declared = match rest {
-            ["metrics"] | ["metrics", _] => {
-                stage.metrics.is_some() || stage.batch_keys.iter().any(|key| key.value == "metrics")
-            }
-            ["values"] | ["values", _] => {
-                stage.values.is_some() || stage.batch_keys.iter().any(|key| key.value == "values")
-            }
-            ["outputs", output] => {
-                return wrong(
-                    "unknown-name",
-                    format!("`{name}.outputs` is not known in expressions"),
-                    format!(
-                        "write `inputs: {{{output}: {name}.{output}}}`, and here `inputs.{output}`"
-                    ),
-                );
-            }
-            _ => {
-                return wrong(
-                    "unknown-name",
-                    format!(
-                        "a stage gives expressions `metrics` and `values` only, not `{}`",
-                        short(&rest.join("."))
-                    ),
-                    format!("write `{name}.metrics.<name>` or `{name}.values.<name>`"),
-                );
-            }
-        };
-        let kind = rest[0];
-        if !declared {
-            return wrong(
-                "no-results",
-                format!("stage `{name}` declares no `{kind}`"),
-                format!("add `{kind}: {kind}.json` to `{name}`, and write that file there"),
-            );
-        }
-        if stage.is_many() {
-            return Err(Box::new(many(name, span)));
-        }
-        Ok(())
-    }
-
     /// `live` in a gate is the live release of this service, elsewhere `live.<service>` is that of a service.
     fn live(
         &self,
@@ -361,7 +307,7 @@ impl<'a> Site<'a> {
         span: Span,
         place: Place,
     ) -> Result<(), Box<Problem>> {
-        let results = match (place, rest) {
+        let named = match (place, rest) {
             (Place::Gate, rest) => rest,
             (_, [service, rest @ ..]) => {
                 let Some((service, stage)) = find_stage(self.draft, reader, service, span) else {
@@ -385,42 +331,33 @@ impl<'a> Site<'a> {
                 return Err(Box::new(problem));
             }
         };
-        if let [stage, results @ ..] = results
+        if let [stage, rest @ ..] = named
             && let Some((name, stage)) = find_stage(self.draft, reader, stage, span)
         {
-            return self.results(name, stage, results, span);
+            return results(name, stage, rest, span);
         }
         Ok(())
     }
 
-    fn unknown_own(&self, what: &str, name: &str, span: Span, near: Option<&str>) -> Box<Problem> {
+    fn unknown_own(&self, what: &str, name: &str, span: Span, near: Option<&str>) -> Problem {
         let message = format!("stage `{}` has no {what} `{}`", self.name, short(name));
         let problem = Problem::new("unknown-name", span, message).suggest(near);
-        Box::new(match problem.help {
-            Some(_) => problem,
-            None => problem.help(format!("add it to the `{what}s` of the stage")),
-        })
+        problem.help_else(format!("add it to the `{what}s` of the stage"))
     }
 
-    fn unknown_root(&self, name: &str, span: Span) -> Box<Problem> {
-        if self.draft.refused_names.iter().any(|refused| refused == name) {
-            return Box::new(Problem::new("said", span, ""));
-        }
+    fn unknown_root(&self, name: &str, span: Span) -> Problem {
         let message = format!("`{}` is not known in expressions", short(name));
         let problem = Problem::new("unknown-name", span, message);
         if self.draft.params.contains_key(name) {
-            return Box::new(problem.help(format!("write `params.{name}`")));
+            return problem.help(format!("write `params.{name}`"));
         }
         if self.stage.matrix.contains_key(name) {
-            return Box::new(problem.help(format!("write `matrix.{name}`")));
+            return problem.help(format!("write `matrix.{name}`"));
         }
         let stages = self.draft.stages.keys().map(StageName::as_str);
-        let problem = problem.suggest(nearest(name, ROOTS.into_iter().chain(stages)));
-        Box::new(match problem.help {
-            Some(_) => problem,
-            None => problem
-                .help(format!("name a stage, or one of {}; put text in quotes", ROOTS.join(", "))),
-        })
+        problem
+            .suggest(nearest(name, ROOTS.into_iter().chain(stages)))
+            .help_else(format!("name a stage, or one of {}; put text in quotes", ROOTS.join(", ")))
     }
 
     /// `params` of the stage and those its expressions name, without duplicates.
@@ -429,20 +366,17 @@ impl<'a> Site<'a> {
         reader: &mut Reader<'_>,
         references: &References,
     ) -> Vec<ParamName> {
-        let mut params = Vec::new();
+        let mut params: IndexSet<&ParamName> = IndexSet::new();
         for name in &self.stage.params {
             match self.draft.params.get_key_value(name.value.as_str()) {
-                Some((known, _)) if params.contains(known) => {}
-                Some((known, _)) => params.push(known.clone()),
+                Some((known, _)) => {
+                    params.insert(known);
+                }
                 None => reader.unknown_param(self.draft, &name.value, name.span),
             }
         }
-        for name in &references.params {
-            if !params.contains(name) {
-                params.push(name.clone());
-            }
-        }
-        params
+        params.extend(&references.params);
+        params.into_iter().cloned().collect()
     }
 }
 
@@ -454,4 +388,56 @@ pub(super) fn many(name: &StageName, span: Span) -> Problem {
         format!("stage `{name}` has a matrix and no `pick`, so this is many"),
     )
     .help(format!("add `pick: {{max: <metric>}}` to `{name}`, or only wait for it with `needs`"))
+}
+
+/// `x.metrics.n` and `x.values.n` of a stage that declares them and is one thing.
+fn results(
+    name: &StageName,
+    stage: &DraftStage,
+    rest: &[&str],
+    span: Span,
+) -> Result<(), Box<Problem>> {
+    let wrong = |code, message: String, help: String| {
+        Err(Box::new(Problem::new(code, span, message).help(help)))
+    };
+    if stage.broken {
+        return Ok(());
+    }
+    let declared = match rest {
+        ["metrics"] | ["metrics", _] => {
+            stage.metrics.is_some() || stage.batch_keys.iter().any(|key| key.value == "metrics")
+        }
+        ["values"] | ["values", _] => {
+            stage.values.is_some() || stage.batch_keys.iter().any(|key| key.value == "values")
+        }
+        ["outputs", output] => {
+            return wrong(
+                "unknown-name",
+                format!("`{name}.outputs` is not known in expressions"),
+                format!(
+                    "write `inputs: {{{output}: {name}.{output}}}`, and here `inputs.{output}`"
+                ),
+            );
+        }
+        rest => {
+            let written = [&[name.as_str()], rest].concat().join(".");
+            return wrong(
+                "unknown-name",
+                format!("`{}` names neither metrics nor values", short(&written)),
+                format!("write `{name}.metrics.<name>` or `{name}.values.<name>`"),
+            );
+        }
+    };
+    let kind = rest[0];
+    if !declared {
+        return wrong(
+            "no-results",
+            format!("stage `{name}` declares no `{kind}`"),
+            format!("add `{kind}: {kind}.json` to `{name}`, and write that file there"),
+        );
+    }
+    if stage.is_many() {
+        return Err(Box::new(many(name, span)));
+    }
+    Ok(())
 }

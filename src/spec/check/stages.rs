@@ -5,8 +5,8 @@ use indexmap::IndexMap;
 use super::super::draft::{DraftCommand, DraftDefaults, DraftInput, DraftStage};
 use super::super::expression::References;
 use super::super::pipeline::{Batch, Cache, Command, EnvironmentSpec, Input, Stage, StageKind};
-use super::super::problem::{Problem, Span};
-use super::super::reader::{Reader, nearest};
+use super::super::problem::{Problem, Span, nearest};
+use super::super::reader::Reader;
 use super::super::template::DraftTemplate;
 use super::super::yaml::short;
 use super::super::{Expression, Template};
@@ -17,7 +17,7 @@ use super::places;
 use crate::names::{InputName, OutputName, StageName};
 
 /// The checked stage; its edges go into `edges`.
-pub(super) fn stage(site: &Site<'_>, reader: &mut Reader<'_>, edges: &mut Edges) -> Option<Stage> {
+pub(super) fn stage(site: &Site<'_>, reader: &mut Reader<'_>, edges: &mut Edges) -> Stage {
     let Site { draft, name, stage, .. } = *site;
     kind_rules(site, reader);
     run_rules(site, reader);
@@ -68,8 +68,7 @@ pub(super) fn stage(site: &Site<'_>, reader: &mut Reader<'_>, edges: &mut Edges)
         no_need_of_its_service(site, reader, edges);
     }
 
-    let mut needs: Vec<StageName> =
-        edges.of(name).iter().map(|(needed, _)| needed.clone()).collect();
+    let mut needs: Vec<StageName> = edges.of(name).map(|(needed, _)| needed.clone()).collect();
     needs.sort_by_key(|needed| draft.stages.get_index_of(needed));
     let written = stage.cache.as_ref().is_some_and(|cache| cache.value != Cache::Off);
     let has_service =
@@ -117,7 +116,7 @@ pub(super) fn stage(site: &Site<'_>, reader: &mut Reader<'_>, edges: &mut Edges)
         uses_service,
     };
     warn_of_run_identity(reader, &made, &named);
-    Some(made)
+    made
 }
 
 fn batch(stage: &DraftStage, defaults: &DraftDefaults) -> Batch {
@@ -223,15 +222,11 @@ fn output_of(
     let message = format!("stage `{name}` has no output `{}`", short(output));
     let problem = Problem::new("unknown-output", span, message)
         .suggest(nearest(output, stage.outputs.keys().map(OutputName::as_str)));
-    reader.report(match problem.help {
-        Some(_) => problem,
-        None if stage.service.is_some() => {
-            problem.help("a service has no outputs; name a stage that ends")
-        }
-        None => {
-            problem.help(format!("add it to the `outputs` of `{name}`: `{}: path`", short(output)))
-        }
-    });
+    reader.report(problem.help_else(if stage.service.is_some() {
+        "a service has no outputs; name a stage that ends".to_owned()
+    } else {
+        format!("add it to the `outputs` of `{name}`: `{}: path`", short(output))
+    }));
     None
 }
 
@@ -252,6 +247,7 @@ fn live_input(site: &Site<'_>, reader: &mut Reader<'_>, service: &str, input: &s
             format!("service `{name}` has no input `{}`", short(input)),
         )
         .suggest(near)
+        .help_else("name an input of the service")
     } else {
         return;
     };
@@ -301,10 +297,7 @@ fn kind_rules(site: &Site<'_>, reader: &mut Reader<'_>) {
             let message = format!("there is no volume `{}`", short(&volume.value));
             let near = nearest(&volume.value, draft.volumes.iter().map(String::as_str));
             let problem = Problem::new("unknown-volume", volume.span, message).suggest(near);
-            reader.report(match problem.help {
-                Some(_) => problem,
-                None => problem.help("declare it under `volumes` at the top of the file"),
-            });
+            reader.report(problem.help_else("declare it under `volumes` at the top of the file"));
         }
     }
     if stage.has_pick && stage.matrix_span.is_none() {
@@ -371,12 +364,10 @@ fn run_rules(site: &Site<'_>, reader: &mut Reader<'_>) {
 
 /// A `verify` stage runs in the midst of its service's rollout: waiting for the service would never end.
 fn no_need_of_its_service(site: &Site<'_>, reader: &mut Reader<'_>, edges: &Edges) {
-    for (service, stage) in &site.draft.stages {
-        let verify = stage.service.as_ref().and_then(|service| service.verify.as_ref());
-        if verify.is_none_or(|verify| verify.value != site.name.as_str()) {
-            continue;
-        }
-        if let Some((_, span)) = edges.of(site.name).iter().find(|(needed, _)| needed == service) {
+    for (service, span) in edges.of(site.name) {
+        let stage = site.draft.stages.get(service).and_then(|stage| stage.service.as_ref());
+        let verify = stage.and_then(|service| service.verify.as_ref());
+        if verify.is_some_and(|verify| verify.value == site.name.as_str()) {
             let message = format!("stage `{}` verifies `{service}` and cannot need it", site.name);
             reader.report(Problem::new("verify-needs-service", *span, message).help(format!(
                 "read the candidate's address from `$FLOWRUN_SERVICE_{}_URL`",
@@ -395,7 +386,7 @@ fn warn_of_run_identity(reader: &mut Reader<'_>, stage: &Stage, named: &Named) {
         let message =
             format!("`{}` makes stage `{}` run anew in every run", path.value, stage.name);
         let variable = path.value.to_ascii_uppercase().replace('.', "_");
-        reader.warnings.push(Problem::new("runs-every-time", path.span, message).help(format!(
+        reader.warn(Problem::new("runs-every-time", path.span, message).help(format!(
             "read `$FLOWRUN_{variable}` in the program if its results do not depend on it"
         )));
     }

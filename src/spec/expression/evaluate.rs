@@ -49,8 +49,11 @@ pub(super) fn check(source: &str) -> Result<(), String> {
     if source.trim().is_empty() {
         return Err("it is empty".to_owned());
     }
-    ENVIRONMENT.compile_expression_owned(source.to_owned()).map_err(|error| plain(&error))?;
     let tokens = Tokens::new(source);
+    if is_one_name(&tokens, source) {
+        return Ok(());
+    }
+    ENVIRONMENT.compile_expression_owned(source.to_owned()).map_err(|error| plain(&error))?;
     for (kind, name, _) in tokens.builtins() {
         let known = match kind {
             Builtin::Filter => !is_kind(
@@ -74,6 +77,11 @@ pub(super) fn check(source: &str) -> Result<(), String> {
     compared(&tokens).map(drop)
 }
 
+/// Whether it is a dotted name and nothing else: most expressions are.
+fn is_one_name(tokens: &Tokens<'_>, source: &str) -> bool {
+    matches!(tokens.paths().as_slice(), [path] if path.dotted() == source.trim())
+}
+
 fn is_kind<T>(result: Result<T, Error>, kind: ErrorKind) -> bool {
     result.is_err_and(|error| error.kind() == kind)
 }
@@ -81,7 +89,7 @@ fn is_kind<T>(result: Result<T, Error>, kind: ErrorKind) -> bool {
 fn compared(tokens: &Tokens<'_>) -> Result<String, String> {
     tokens
         .compare_with(COMPARE)
-        .ok_or_else(|| "`in` and a comparison stand in one chain without brackets".to_owned())
+        .ok_or_else(|| "its comparisons need brackets around them".to_owned())
 }
 
 /// The value of an expression in a scope.
@@ -148,6 +156,7 @@ fn missing(path: &Path, scope: &Scope) -> String {
 }
 
 /// `compare(a, "<", b, "<=", c)`: a chain of comparisons, each of like with like.
+#[expect(clippy::needless_pass_by_value, reason = "minijinja calls functions with values")]
 fn compare(chain: Rest<Value>) -> Result<bool, Error> {
     for link in chain.windows(3).step_by(2) {
         let [left, operator, right] = link else { continue };
@@ -159,7 +168,8 @@ fn compare(chain: Rest<Value>) -> Result<bool, Error> {
         let operator = operator.as_str().unwrap_or_default();
         let equality = matches!(operator, "==" | "!=");
         let none = left.is_none() || right.is_none();
-        if left.kind() != right.kind() && !(none && equality) || none && !equality {
+        let alike = if none { equality } else { left.kind() == right.kind() };
+        if !alike {
             let why = format!("{} cannot be compared with {}", described(left), described(right));
             return Err(Error::new(ErrorKind::InvalidOperation, why));
         }

@@ -190,7 +190,7 @@ impl<'a> Tokens<'a> {
     }
 
     /// The expression with every comparison `a < b` written as `function(a, "<", b)`, so that the function can refuse
-    /// what must not be compared. `None` for a chain that mixes `in` with comparisons.
+    /// what must not be compared. `None` for a chain that mixes `in` with comparisons, or lacks an operand.
     pub(in crate::spec) fn compare_with(&self, function: &str) -> Option<String> {
         // Operands reach from a comparison to the next word or mark that binds weaker, at the same bracket depth.
         let mut inserts: Vec<(usize, usize, String)> = Vec::new();
@@ -200,7 +200,7 @@ impl<'a> Tokens<'a> {
                 continue;
             }
             let left = self.operand_start(index);
-            if left > 0 && self.list[left - 1].is("in") {
+            if left == index || left > 0 && self.list[left - 1].is("in") {
                 return None;
             }
             let mut operator = index;
@@ -209,6 +209,9 @@ impl<'a> Tokens<'a> {
                 let token = &self.list[operator];
                 inserts.push((token.start, token.text.len(), format!(", \"{}\", ", token.text)));
                 let end = self.operand_end(operator);
+                if end == operator + 1 {
+                    return None;
+                }
                 match self.at(end).filter(|next| next.depth == token.depth) {
                     Some(_) if self.compares(end) => operator = end,
                     Some(next) if next.is("in") => return None,

@@ -3,8 +3,7 @@
 use serde_saphyr::granit_parser::ErrorKind;
 
 use super::DEEPEST;
-use crate::names::suggest;
-use crate::spec::problem::{Problem, Span};
+use crate::spec::problem::{Problem, Span, nearest};
 
 /// A text of a file in a message: its first line, at most 60 characters.
 pub(in crate::spec) fn short(text: &str) -> String {
@@ -22,13 +21,13 @@ pub(super) fn too_deep(span: Span) -> Problem {
 pub(super) fn unknown_alias(span: Span, name: &str, anchors: &[String]) -> Problem {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     if !name.is_empty() && name.chars().all(word) {
-        let nearest = suggest(name, anchors.iter().map(String::as_str));
+        let near = nearest(name, anchors.iter().map(String::as_str));
         return Problem::new(
             "unknown-alias",
             span,
             format!("no anchor `&{name}` stands before this alias"),
         )
-        .suggest(nearest)
+        .suggest(near)
         .label("an alias of YAML");
     }
     star(span, &format!("*{name}"))
