@@ -366,7 +366,7 @@ impl Run {
         let mut stack = vec![task];
         while let Some(ended) = stack.pop() {
             let TaskState::Ended(outcome) = self.tasks[ended].state else { continue };
-            for &next in &graph.tasks[ended].needed_by[..] {
+            for &next in graph.tasks[ended].needed_by.iter() {
                 let TaskState::Waiting { unmet } = &mut self.tasks[next].state else { continue };
                 let id = graph.tasks[next].id.clone();
                 let (outcome, event) = match outcome {
