@@ -1,5 +1,11 @@
 //! The engine's one loop: folds everything that can happen into [`super::run::Input`], journals what the pure machine says, then acts.
 
+mod actions;
+mod cleaner;
+mod driver;
+mod journal;
+mod live;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,6 +22,8 @@ use crate::source::Snapshot;
 use crate::spec::Pipeline;
 use crate::state::{Recorded, State};
 use crate::store::Store;
+
+use driver::Driver;
 
 /// What is asked of the engine: one run, owned by this process under `epoch`.
 pub struct RunOrder {
@@ -114,7 +122,16 @@ pub enum EngineError {
     Stuck(String),
 }
 
+impl From<std::io::Error> for EngineError {
+    /// Of a file of the run or of an attempt; the error names the path.
+    fn from(error: std::io::Error) -> Self {
+        Self::Workspace(error.into())
+    }
+}
+
 /// Does the run until its end. `stop` may change at any time; wishes of other processes are read from the state.
+///
+/// On an error, and when this process dies, running jobs go on and the journal holds what is needed to take them up again.
 pub async fn drive(
     order: RunOrder,
     state: State,
@@ -123,6 +140,5 @@ pub async fn drive(
     report: &mut dyn Report,
     stop: watch::Receiver<Stop>,
 ) -> Result<RunOutcome, EngineError> {
-    let _ = (order, state, store, runtime, report, stop);
-    todo!()
+    Driver::take_up(order, state, store, runtime, report)?.go(stop).await
 }

@@ -1,9 +1,13 @@
 //! Does a run. `run.rs` decides (pure), `drive.rs` acts (the one loop), `attempt.rs` is one attempt from key to record.
 //! Knows no clap, no terminal.
 
-pub mod attempt;
+mod attempt;
+mod clock;
 pub mod drive;
+mod mend;
+mod results;
 pub mod run;
+mod tail;
 
 use crate::event::{Notice, RunEvent};
 

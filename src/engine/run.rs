@@ -39,6 +39,7 @@ use schedule::Pool;
 use task::{Outcome, Task, TaskState};
 
 /// A run in memory. Everything in it follows from the graph, the facts and the journal.
+#[expect(clippy::struct_excessive_bools, reason = "each is an independent fact about the run")]
 #[derive(Debug)]
 pub struct Run {
     graph: Arc<Graph>,
@@ -107,6 +108,11 @@ impl Run {
     /// Whether an attempt of the task is live: started and not yet collected.
     pub fn is_live(&self, task: TaskIndex) -> bool {
         self.tasks[task].state.is_live()
+    }
+
+    /// The number of the task's last attempt.
+    pub fn attempts(&self, task: TaskIndex) -> u32 {
+        self.tasks[task].attempts
     }
 
     /// The tasks of the run.
@@ -184,7 +190,7 @@ impl Run {
             let TaskState::Queued { key, why } = state else {
                 // The queue holds queued tasks only (`check` says so).
                 self.tasks[task].state = state;
-                self.pool.release(grant);
+                self.pool.release(&grant);
                 continue;
             };
             match key {
@@ -249,13 +255,13 @@ impl Run {
         match answer {
             ClaimAnswer::Ours => self.start(task, Some(key), why, grant),
             ClaimAnswer::Held { by } => {
-                self.pool.release(grant);
+                self.pool.release(&grant);
                 self.tasks[task].state = TaskState::AwaitingClaim;
                 self.said.commands.push(Command::Tell { task, why: Waiting::Claim { by } });
                 self.said.commands.push(Command::AwaitClaim { task, key });
             }
             ClaimAnswer::Hit(reused) => {
-                self.pool.release(grant);
+                self.pool.release(&grant);
                 self.reuse(task, *reused);
             }
         }

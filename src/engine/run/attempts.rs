@@ -57,7 +57,7 @@ impl Run {
             self.tasks[task].state = state;
             return;
         };
-        self.tasks[task].state = TaskState::Collecting { attempt, key, usage, grant };
+        self.tasks[task].state = TaskState::Collecting { attempt, grant };
         self.said.commands.push(Command::Collect { task, attempt, key, usage });
     }
 
@@ -155,7 +155,7 @@ impl Run {
     fn let_go(&mut self, task: TaskIndex) {
         let state = std::mem::replace(&mut self.tasks[task].state, TaskState::Resolving);
         if let Some(grant) = state.into_grant() {
-            self.pool.release(grant);
+            self.pool.release(&grant);
             if !self.is_hook(task) {
                 self.live -= 1;
             }

@@ -47,13 +47,18 @@ impl Run {
                     return say(&format!("lacks {missing} needs"));
                 }
                 TaskState::Waiting { unmet: 0 } if !self.drained => return say("was forgotten"),
-                TaskState::Waiting { .. } => {}
-                TaskState::Ended(Outcome::Blocked { by }) => {
-                    if !matches!(self.tasks[*by].state, TaskState::Ended(Outcome::Failed)) {
-                        return say("is blocked by what did not fail");
-                    }
+                TaskState::Ended(Outcome::Blocked { by })
+                    if !matches!(self.tasks[*by].state, TaskState::Ended(Outcome::Failed)) =>
+                {
+                    return say("is blocked by what did not fail");
                 }
-                TaskState::Ended(Outcome::Failed | Outcome::Skipped | Outcome::Cancelled) => {}
+                TaskState::Waiting { .. }
+                | TaskState::Ended(
+                    Outcome::Blocked { .. }
+                    | Outcome::Failed
+                    | Outcome::Skipped
+                    | Outcome::Cancelled,
+                ) => {}
                 _ if missing > 0 => return say(&format!("is ahead of {missing} needs")),
                 TaskState::Running { attempt, .. } | TaskState::Collecting { attempt, .. }
                     if *attempt != task.attempts =>

@@ -40,7 +40,7 @@ impl Run {
                     let waiting = TaskState::Waiting { unmet: 0 };
                     let state = std::mem::replace(&mut entry.state, waiting);
                     if let Some(grant) = state.into_grant() {
-                        self.pool.release(grant);
+                        self.pool.release(&grant);
                     }
                     if between_attempts && self.timed_out && self.stop.is_none() {
                         self.fail(task, Failure::RunTimedOut);
@@ -102,7 +102,7 @@ impl Run {
         let state = &mut self.tasks[task].state;
         if !state.is_live() && !matches!(state, TaskState::Ended(_)) {
             if let Some(grant) = std::mem::replace(state, TaskState::BackingOff).into_grant() {
-                self.pool.release(grant);
+                self.pool.release(&grant);
             }
             self.cancel(task);
         }

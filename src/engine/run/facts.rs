@@ -39,7 +39,7 @@ pub struct Facts {
 }
 
 /// What is fixed for one task.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct TaskFacts {
     /// Processors; none: one slot of `jobs` only.
     pub cpu: Option<f64>,
@@ -51,12 +51,6 @@ pub struct TaskFacts {
     pub retries: Retries,
     /// Why it must not run, when a missing record is a failure.
     pub reuse_only: Option<&'static str>,
-}
-
-impl Default for TaskFacts {
-    fn default() -> Self {
-        Self { cpu: None, memory: None, gpu: 0, retries: Retries::default(), reuse_only: None }
-    }
 }
 
 impl TaskFacts {

@@ -94,14 +94,14 @@ impl Run {
                 self.failed |= matches!(state, TaskState::Ended(Outcome::Failed));
                 self.cancelled |= matches!(state, TaskState::Ended(Outcome::Cancelled));
             }
-            if let Some(stage) = self.picked_of[index] {
-                let stage = &mut self.picked[stage];
+            if let Some(position) = self.picked_of[index] {
+                let picked = &mut self.picked[position];
                 if state.has_result() {
-                    stage.results.insert(planned.id.copy, entry.metrics.clone());
+                    picked.results.insert(planned.id.copy, entry.metrics.clone());
                 } else {
-                    stage.missing += 1;
+                    picked.missing += 1;
                 }
-                stage.decided = folded.picked.contains(&stage.stage);
+                picked.decided = folded.picked.contains(&picked.stage);
             }
             self.tasks.push(Task {
                 attempts: entry.attempts,

@@ -36,7 +36,7 @@ pub fn rehearse(
         told.events += step.events.len();
         for command in step.commands {
             told.attempts += usize::from(matches!(command, Command::Start { .. }));
-            inputs.extend(answer(command));
+            inputs.extend(answer(&command));
         }
         let Some(input) = inputs.pop_front() else { break };
         step = run.step(input);
@@ -45,8 +45,8 @@ pub fn rehearse(
     Ok(told)
 }
 
-fn answer(command: Command) -> Option<Input> {
-    Some(match command {
+fn answer(command: &Command) -> Option<Input> {
+    Some(match *command {
         Command::Resolve { task } => Input::Resolved {
             task,
             resolution: Resolution::Miss {

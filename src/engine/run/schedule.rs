@@ -160,11 +160,11 @@ impl Pool {
         self.hold(request, gpus, true)
     }
 
-    pub(super) fn release(&mut self, grant: Grant) {
+    pub(super) fn release(&mut self, grant: &Grant) {
         self.slots_used -= 1;
         self.cpu_used -= grant.cpu;
         self.memory_used -= grant.memory;
-        self.gpus_free.extend(grant.gpus.iter().filter(|gpu| self.gpus.contains(gpu)));
+        self.gpus_free.extend(grant.gpus.iter().copied().filter(|gpu| self.gpus.contains(gpu)));
     }
 
     fn hold(&mut self, request: &Request, gpus: Vec<u32>, adopted: bool) -> Grant {

@@ -1,7 +1,7 @@
 //! Where one task stands.
 
 use crate::digest::Key;
-use crate::event::{Reason, Usage};
+use crate::event::Reason;
 use crate::plan::TaskIndex;
 
 use super::schedule::Grant;
@@ -38,7 +38,7 @@ pub(super) enum TaskState {
     /// Its attempt is journalled; the job is being made, runs, or runs still.
     Running { attempt: u32, key: Option<Key>, grant: Grant },
     /// The job ended well.
-    Collecting { attempt: u32, key: Option<Key>, usage: Usage, grant: Grant },
+    Collecting { attempt: u32, grant: Grant },
     /// Between two attempts.
     BackingOff,
     /// Nothing changes any more, unless the run is reopened.

@@ -239,9 +239,9 @@ pub(super) fn random_graph(dice: &mut Dice) -> (Arc<Graph>, Facts) {
         };
         builder = builder.facts(&names[stage], |facts| {
             facts.retries = retries.clone();
-            facts.cpu = (odd % 3 == 0).then_some(1.5);
-            facts.memory = (odd % 4 == 0).then_some(if odd == 40 { 5000 } else { 300 });
-            facts.gpu = u32::from(odd % 5 == 0);
+            facts.cpu = (odd.is_multiple_of(3)).then_some(1.5);
+            facts.memory = (odd.is_multiple_of(4)).then_some(if odd == 40 { 5000 } else { 300 });
+            facts.gpu = u32::from(odd.is_multiple_of(5));
         });
         if dice.percent(4) {
             builder = builder.part(&names[stage], Part::ReuseOnly);

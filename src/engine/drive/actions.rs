@@ -1,0 +1,286 @@
+//! Doing what the machine commands, and taking in what came of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::time::sleep;
+
+use crate::digest::Key;
+use crate::engine::clock;
+use crate::engine::mend::mend;
+use crate::engine::run::{Command, Grant, Input};
+use crate::engine::tail::Tail;
+use crate::event::{JobEnd, Notice, RunOutcome, Stream, Usage};
+use crate::plan::TaskIndex;
+use crate::runtime::{Job, JobReport};
+
+use super::EngineError;
+use super::driver::Driver;
+use super::live::{Happened, Live, LiveStage};
+
+/// How long to wait before looking again at a key that another run computes.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+impl Driver<'_> {
+    /// Does one command, or puts it on its way.
+    pub(super) fn act(&mut self, command: Command) {
+        match command {
+            Command::Resolve { task } => {
+                let (attempts, now) = (Arc::clone(&self.attempts), clock::now());
+                let stage = &attempts.graph.tasks[task].id.stage;
+                let inputs = self.results.seen_by(&attempts.pipeline, stage);
+                self.wait_for(async move {
+                    let resolved = Box::new(attempts.resolve(task, &inputs, now).await?);
+                    Ok(Happened::Resolved { task, resolved })
+                });
+            }
+            Command::Claim { task, key } => {
+                let (attempts, now) = (Arc::clone(&self.attempts), clock::now());
+                self.wait_for(async move {
+                    let (answer, claim) = attempts.claim(task, key, now).await?;
+                    Ok(Happened::Claimed { task, key, answer, claim })
+                });
+            }
+            Command::AwaitClaim { task, key } => {
+                self.waiters.entry(key).or_default().push(task);
+                self.wait_for(async move {
+                    sleep(LOOK_AGAIN).await;
+                    Ok(Happened::Input(Input::ClaimFree { task }))
+                });
+            }
+            Command::Start { task, attempt, grant, outcome, .. } => {
+                self.prepare(task, attempt, grant, outcome);
+            }
+            Command::Adopt { task, attempt, key } => self.adopt(task, attempt, key),
+            Command::Collect { task, attempt, key, usage } => {
+                self.collect(task, attempt, key, usage);
+            }
+            Command::Sleep { task, until } => {
+                let pause = clock::until(until);
+                self.wait_for(async move {
+                    sleep(pause).await;
+                    Ok(Happened::Input(Input::BackoffOver { task }))
+                });
+            }
+            Command::StopJob { task, attempt, kill } => self.stop_job(task, attempt, kill),
+            Command::Tell { task, why } => {
+                let task = self.attempts.graph.tasks[task].id.clone();
+                self.report.notice(clock::now(), &Notice::Waiting { task, why });
+            }
+        }
+    }
+
+    /// Takes in what a future came back with.
+    pub(super) fn happened(&mut self, happened: Happened) {
+        match happened {
+            Happened::Nothing => {}
+            Happened::Input(input) => self.inputs.push(input),
+            Happened::Wished(wish) => self.wished(wish),
+            Happened::Resolved { task, resolved } => {
+                if let Some(parts) = resolved.parts {
+                    self.parts.insert(task, parts);
+                }
+                self.inputs.push(Input::Resolved { task, resolution: resolved.resolution });
+            }
+            Happened::Claimed { task, key, answer, claim } => {
+                if let Some(claim) = claim {
+                    self.claims.insert(task, (key, claim));
+                    self.claimed.push(task);
+                }
+                self.inputs.push(Input::Claimed { task, answer });
+            }
+            Happened::Reclaimed { task, key, claim } => {
+                if let Some(claim) = claim.filter(|_| self.run.is_live(task)) {
+                    self.claims.insert(task, (key, claim));
+                }
+            }
+            Happened::Prepared { task, attempt, job } => self.prepared(task, attempt, job),
+            Happened::Started { task, attempt } => self.started(task, attempt),
+            Happened::Adoption { task, attempt, running } => {
+                if running {
+                    let id = self.attempts.graph.tasks[task].id.clone();
+                    self.report.notice(clock::now(), &Notice::Adopted { task: id, attempt });
+                }
+                self.wait_for_job(task, attempt);
+            }
+            Happened::JobEnded { task, attempt, report } => self.job_ended(task, attempt, report),
+        }
+    }
+
+    fn wait_for(
+        &mut self,
+        future: impl Future<Output = Result<Happened, EngineError>> + Send + 'static,
+    ) {
+        self.light.push(future.boxed());
+    }
+
+    fn prepare(
+        &mut self,
+        task: TaskIndex,
+        attempt: u32,
+        grant: Grant,
+        outcome: Option<RunOutcome>,
+    ) {
+        let attempts = Arc::clone(&self.attempts);
+        let stage = &attempts.graph.tasks[task].id.stage;
+        let inputs = self.results.seen_by(&attempts.pipeline, stage);
+        let (job, folder) = (attempts.job(task, attempt), attempts.folder(task, attempt));
+        let given_up = self.heavy.spawn(async move {
+            let job = attempts.prepare(task, attempt, &grant, &inputs, outcome).await?;
+            Ok(Happened::Prepared { task, attempt, job: job.map(Box::new) })
+        });
+        let tail = Tail::new(&folder);
+        let stage = LiveStage::Preparing(given_up);
+        self.live.insert(task, Live { attempt, job, stage, tail });
+    }
+
+    fn prepared(
+        &mut self,
+        task: TaskIndex,
+        attempt: u32,
+        job: Result<Box<Job>, crate::event::Failure>,
+    ) {
+        let Some(live) = self.live.get_mut(&task).filter(|live| live.attempt == attempt) else {
+            return;
+        };
+        match job {
+            Ok(job) => {
+                live.stage = LiveStage::Starting { stop: None };
+                let attempts = Arc::clone(&self.attempts);
+                self.wait_for(async move {
+                    mend(|| async { Ok(attempts.runtime.start(&job).await?) }).await?;
+                    Ok(Happened::Started { task, attempt })
+                });
+            }
+            Err(failure) => {
+                self.live.remove(&task);
+                self.inputs.push(Input::LaunchFailed { task, attempt, failure });
+            }
+        }
+    }
+
+    fn started(&mut self, task: TaskIndex, attempt: u32) {
+        let Some(live) = self.live.get_mut(&task).filter(|live| live.attempt == attempt) else {
+            return;
+        };
+        let stop = match live.stage {
+            LiveStage::Starting { stop } => stop,
+            LiveStage::Preparing(_) | LiveStage::Running => None,
+        };
+        live.stage = LiveStage::Running;
+        self.wait_for_job(task, attempt);
+        if let Some(kill) = stop {
+            self.stop_job(task, attempt, kill);
+        }
+    }
+
+    fn wait_for_job(&mut self, task: TaskIndex, attempt: u32) {
+        let attempts = Arc::clone(&self.attempts);
+        let (job, folder) = (attempts.job(task, attempt), attempts.folder(task, attempt));
+        self.wait_for(async move {
+            let report = mend(|| async { Ok(attempts.runtime.wait(&job, &folder).await?) }).await?;
+            Ok(Happened::JobEnded { task, attempt, report })
+        });
+    }
+
+    /// Watches a job of an earlier process. Its claim went with that process; it is taken again if nobody has it by now.
+    fn adopt(&mut self, task: TaskIndex, attempt: u32, key: Option<Key>) {
+        let attempts = Arc::clone(&self.attempts);
+        let (job, folder) = (attempts.job(task, attempt), attempts.folder(task, attempt));
+        let tail = Tail::new(&folder);
+        let stage = LiveStage::Running;
+        self.live.insert(task, Live { attempt, job: job.clone(), stage, tail });
+        if let Some(key) = key {
+            let attempts = Arc::clone(&attempts);
+            self.wait_for(async move {
+                let holder = format!("run {}", attempts.run);
+                let claim = attempts.store.claim(&key, &holder).await?.ok();
+                Ok(Happened::Reclaimed { task, key, claim })
+            });
+        }
+        self.wait_for(async move {
+            let running = mend(|| async { Ok(attempts.runtime.is_running(&job).await?) }).await?;
+            Ok(Happened::Adoption { task, attempt, running })
+        });
+    }
+
+    fn job_ended(&mut self, task: TaskIndex, attempt: u32, report: JobReport) {
+        let Some(mut live) = self.live.remove(&task) else { return };
+        let (now, planned) = (clock::now(), &self.attempts.graph.tasks[task]);
+        let id = &planned.id;
+        let show = &mut |stream: Stream, text: String| {
+            self.report.notice(now, &Notice::Line { task: id.clone(), attempt, stream, text });
+        };
+        live.tail.finish(show);
+        for remark in report.remarks {
+            let remark = format!("{}: {remark}", planned.label);
+            self.report.notice(now, &Notice::Remark(remark));
+        }
+        let (end, usage) = (report.end, report.usage);
+        self.inputs.push(Input::JobEnded { task, attempt, end, usage, at: now });
+    }
+
+    fn collect(&mut self, task: TaskIndex, attempt: u32, key: Option<Key>, usage: Usage) {
+        let attempts = Arc::clone(&self.attempts);
+        let stage = &attempts.graph.tasks[task].id.stage;
+        let inputs = self.results.seen_by(&attempts.pipeline, stage);
+        self.heavy.spawn(async move {
+            let result = attempts.finish(task, attempt, key, &inputs, usage, clock::now()).await?;
+            Ok(Happened::Input(Input::Collected { task, attempt, result, at: clock::now() }))
+        });
+    }
+
+    /// What is only being prepared is given up; what is being started is stopped once it is; what runs is asked to stop.
+    fn stop_job(&mut self, task: TaskIndex, attempt: u32, kill: bool) {
+        let Some(live) = self.live.get_mut(&task).filter(|live| live.attempt == attempt) else {
+            return;
+        };
+        match &mut live.stage {
+            LiveStage::Preparing(given_up) => {
+                given_up.abort();
+                self.live.remove(&task);
+                let (end, usage, at) = (JobEnd::Cancelled, Usage::default(), clock::now());
+                self.inputs.push(Input::JobEnded { task, attempt, end, usage, at });
+            }
+            LiveStage::Starting { stop } => *stop = Some(kill),
+            LiveStage::Running => {
+                let (attempts, job) = (Arc::clone(&self.attempts), live.job.clone());
+                self.wait_for(async move {
+                    mend(|| async { Ok(attempts.runtime.stop(&job, kill).await?) }).await?;
+                    Ok(Happened::Nothing)
+                });
+            }
+        }
+    }
+
+    /// Shows new lines of what runs.
+    pub(super) fn look_at_logs(&mut self) {
+        let now = clock::now();
+        for (task, live) in &mut self.live {
+            let id = &self.attempts.graph.tasks[*task].id;
+            let attempt = live.attempt;
+            live.tail.look(&mut |stream, text| {
+                self.report.notice(now, &Notice::Line { task: id.clone(), attempt, stream, text });
+            });
+        }
+    }
+
+    /// The attempt is over: whoever waits for the key looks again at once.
+    pub(super) fn give_back_claim(&mut self, task: TaskIndex) {
+        if let Some((key, claim)) = self.claims.remove(&task) {
+            drop(claim);
+            let waiters = self.waiters.remove(&key).unwrap_or_default();
+            self.inputs.extend(waiters.into_iter().map(|task| Input::ClaimFree { task }));
+        }
+    }
+
+    /// Gives back claims of tasks that were not started after all, because nothing new may start any more.
+    pub(super) fn give_back_unused_claims(&mut self) {
+        for task in std::mem::take(&mut self.claimed) {
+            if !self.run.is_live(task) {
+                self.give_back_claim(task);
+            }
+        }
+    }
+}
