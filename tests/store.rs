@@ -1,5 +1,7 @@
 //! One suite for every store: whatever is said of the trait `Store` holds for each implementation, and what only `dir` promises below.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! The store in a folder.
 //!
-//! One file per blob, 0444, with one fixed mtime: size and mtime verify it at use, its digest in `check`. Everything appears whole, by
+//! One file per blob, 0444, with an mtime that says whether it is durable (`object.rs`): size and mtime verify it at use, its digest in `check`. Everything appears whole, by
 //! a link or a rename to a fresh name, and in the order blobs, manifest, record; so a crash leaves at most objects that nothing names,
 //! which gc removes. Several processes use one folder at once; there is no daemon and no index.
 
@@ -79,6 +79,11 @@ impl DirStore {
         self.away(move |folder| folder.export(&artifact, &target)).await
     }
 
+    /// Waits until all that was taken in survives a loss of power.
+    pub async fn sync_now(&self) -> Result<(), StoreError> {
+        self.away(Folder::sync).await
+    }
+
     /// Runs `work` on a thread that may wait for the disk.
     async fn away<T: Send + 'static>(
         &self,
@@ -112,10 +117,15 @@ impl Store for DirStore {
     }
 
     async fn sync(&self) -> Result<(), StoreError> {
-        if self.folder.is_synced() {
-            return Ok(());
+        self.folder.synced.take_error()?;
+        if self.folder.synced.is_due() {
+            let folder = Arc::clone(&self.folder);
+            // A plain thread: nobody waits for it, and the end of the process may cut it off.
+            std::thread::Builder::new()
+                .name("store-sync".to_owned())
+                .spawn(move || folder.sync_aside())?;
         }
-        self.away(Folder::sync).await
+        Ok(())
     }
 
     async fn place(

@@ -133,7 +133,8 @@ pub trait Store: Send + Sync {
     /// whole, and a second call gives the same artifact. A refused one is as it was.
     async fn take_in(&self, path: &Path) -> Result<Result<Digest, Refused>, StoreError>;
 
-    /// Makes what was taken in so far durable (on `dir` one `syncfs`, shared by those who wait; none when nothing is new).
+    /// Sees to it that what was taken in becomes durable, without waiting for it. What the power takes before that is found out at its next
+    /// use and never taken for whole. An error is one of an earlier call.
     async fn sync(&self) -> Result<(), StoreError>;
 
     /// Places an artifact at `target` (which must not exist; its parents do): reflinks, else read-only hard links, else copies. With

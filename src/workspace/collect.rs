@@ -10,7 +10,7 @@ use crate::names::{InputName, OutputName};
 use crate::store::inspect::inspect;
 use crate::store::{EntryKind, Placed, Refused, Store};
 
-/// Checks inputs, reads metrics and values, takes the outputs into the store and makes them durable.
+/// Checks inputs, reads metrics and values, and takes the outputs into the store, where they soon become durable.
 ///
 /// Everything is checked before anything is taken in, so a failed attempt keeps its work folder as the job left it. Nothing is removed
 /// (see [`super::remove`]), so after a crash at any instant a second call gives the same result.

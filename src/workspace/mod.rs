@@ -77,7 +77,7 @@ pub struct WorkFolder {
 /// What an attempt left.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Collected {
-    /// Artifacts in the store, durable.
+    /// Artifacts in the store.
     pub outputs: Outputs,
     /// From the metrics file.
     pub metrics: Metrics,

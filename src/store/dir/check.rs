@@ -7,7 +7,7 @@ use std::path::Path;
 use fs_err::File;
 
 use super::folder::{Folder, ObjectKind, locked};
-use super::object::is_untouched;
+use super::object::Stamp;
 use super::record::read_record;
 use crate::digest::{Digest, Key};
 use crate::store::hash::hash_file;
@@ -56,7 +56,7 @@ impl Folder {
         report.objects += 1;
         report.bytes += size;
         let what = match hash_file(&file, size) {
-            Ok(found) if found == *digest && is_untouched(&metadata, size) => {
+            Ok(found) if found == *digest && Stamp::of(&metadata, size) != Stamp::Changed => {
                 return Ok(Some(size));
             }
             Ok(found) if found == *digest => "was touched",

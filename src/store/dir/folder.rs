@@ -14,7 +14,7 @@ use fs_err::File;
 use fs_err::os::unix::fs::OpenOptionsExt;
 use rustix::fs::{CWD, RenameFlags};
 
-use super::object::Known;
+use super::object::{Known, Stamp};
 use super::place::Way;
 use super::sync::Synced;
 use crate::digest::{Digest, Key};
@@ -23,12 +23,17 @@ use crate::names::RunId;
 /// How the names of unfinished files start, so that gc finds what a crash left.
 pub(super) const UNFINISHED: &str = "store-";
 
+/// Where Linux tells one boot from another.
+const BOOT: &str = "/proc/sys/kernel/random/boot_id";
+
 /// The store's folder, with what this process remembers of it. All of it may be lost at any time.
 pub(super) struct Folder {
     root: PathBuf,
     tmp: PathBuf,
     /// Tells this opening of the store from others by the same or an earlier process.
     random: u64,
+    /// The number of this boot, as stamps hold it.
+    boot: u64,
     serial: AtomicU64,
     started: OnceLock<(i64, Instant)>,
     /// Manifests that were read.
@@ -79,10 +84,14 @@ impl Folder {
         if !same && fs_err::symlink_metadata(&tmp).is_err() {
             make_private(&tmp)?;
         }
+        let random = std::hash::RandomState::new().hash_one(0);
+        // Where the system tells no boots apart, each opening counts as one: then more is verified than need be.
+        let boot = fs_err::read(BOOT).unwrap_or_else(|_| random.to_le_bytes().to_vec());
         Ok(Self {
             root: root.to_owned(),
             tmp,
-            random: std::hash::RandomState::new().hash_one(0),
+            random,
+            boot: Stamp::boot_number(&boot),
             serial: AtomicU64::new(0),
             started: OnceLock::new(),
             known: Mutex::default(),
@@ -94,6 +103,10 @@ impl Folder {
 
     pub(super) fn root(&self) -> &Path {
         &self.root
+    }
+
+    pub(super) fn boot(&self) -> u64 {
+        self.boot
     }
 
     pub(super) fn tmp(&self) -> &Path {
@@ -374,14 +387,84 @@ mod tests {
         assert_eq!(source.downcast_ref::<io::Error>().unwrap().raw_os_error(), Some(28));
     }
 
+    fn stamp(folder: &Folder, bytes: &[u8]) -> Stamp {
+        let path = folder.object(ObjectKind::Blob, &Digest::of(bytes));
+        Stamp::of(&fs_err::symlink_metadata(path).unwrap(), bytes.len() as u64)
+    }
+
+    /// What a loss of power may leave: other bytes, the right size and mtime.
+    fn tear(folder: &Folder, bytes: &[u8]) {
+        let path = folder.object(ObjectKind::Blob, &Digest::of(bytes));
+        let mtime = fs_err::metadata(&path).unwrap().modified().unwrap();
+        fs_err::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        fs_err::write(&path, vec![0; bytes.len()]).unwrap();
+        File::options().write(true).open(path).unwrap().set_modified(mtime).unwrap();
+    }
+
+    fn after_a_boot(folder: &Folder) -> Folder {
+        let mut next = Folder::open(folder.root(), folder.tmp()).unwrap();
+        next.boot = folder.boot % 1000 + 1;
+        next
+    }
+
     #[test]
-    fn one_sync_serves_all_that_was_taken_in_before() {
-        let (_place, folder) = store();
-        assert!(folder.is_synced());
-        folder.synced.something_new();
-        folder.synced.something_new();
-        assert!(!folder.is_synced());
+    fn what_was_not_durable_when_the_power_went_is_read_before_it_is_used() {
+        let (place, folder) = store();
+        let output = place.path().join("output");
+        fs_err::create_dir(&output).unwrap();
+        for bytes in ["whole", "torn"] {
+            // A name elsewhere, so that the bytes here stay what they are.
+            fs_err::write(place.path().join(bytes), bytes).unwrap();
+            fs_err::hard_link(place.path().join(bytes), output.join(bytes)).unwrap();
+        }
+        let artifact = folder.take_in(&output).unwrap().unwrap();
+        assert_eq!(stamp(&folder, b"whole"), Stamp::MadeIn(folder.boot));
+        tear(&folder, b"torn");
+        let next = after_a_boot(&folder);
+        assert_eq!(next.missing_of(&artifact).unwrap(), [Digest::of(b"torn")]);
+        assert_eq!(stamp(&next, b"whole"), Stamp::MadeIn(next.boot));
+        // Nor is a torn one taken for the same bytes that come in again.
+        assert_eq!(next.take_in(&output).unwrap().unwrap(), artifact);
+        tear(&next, b"torn");
+        let last = after_a_boot(&next);
+        assert_eq!(last.take_in(&output).unwrap().unwrap(), artifact);
+        assert!(last.missing_of(&artifact).unwrap().is_empty());
+        let blob = last.object(ObjectKind::Blob, &Digest::of(b"torn"));
+        assert_eq!(fs_err::read(blob).unwrap(), b"torn");
+    }
+
+    #[test]
+    fn what_is_durable_is_not_read_again() {
+        let (place, folder) = store();
+        let output = place.path().join("output");
+        fs_err::write(&output, "bytes").unwrap();
+        folder.take_in(&output).unwrap().unwrap();
         folder.sync().unwrap();
-        assert!(folder.is_synced());
+        assert_eq!(stamp(&folder, b"bytes"), Stamp::Sealed);
+        tear(&folder, b"bytes");
+        let found = after_a_boot(&folder).blob(&Digest::of(b"bytes"), 5).unwrap();
+        assert!(matches!(found, super::super::object::Blob::Good { .. }));
+    }
+
+    #[test]
+    fn sealing_hides_no_write() {
+        let (place, folder) = store();
+        let output = place.path().join("output");
+        fs_err::write(&output, "bytes").unwrap();
+        folder.take_in(&output).unwrap().unwrap();
+        fs_err::set_permissions(&output, std::fs::Permissions::from_mode(0o644)).unwrap();
+        fs_err::write(&output, "BYTES").unwrap();
+        folder.sync().unwrap();
+        assert_eq!(stamp(&folder, b"bytes"), Stamp::Changed);
+    }
+
+    #[test]
+    fn a_new_age_is_no_new_stamp() {
+        let (place, folder) = store();
+        let output = place.path().join("output");
+        fs_err::write(&output, "bytes").unwrap();
+        let artifact = folder.take_in(&output).unwrap().unwrap();
+        assert!(two_days_later(&folder).missing_of(&artifact).unwrap().is_empty());
+        assert_eq!(stamp(&folder, b"bytes"), Stamp::MadeIn(folder.boot));
     }
 }

@@ -8,12 +8,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::folder::{Folder, ObjectKind, changed_at, locked, name_new, nanoseconds};
 use crate::digest::Digest;
+use crate::store::hash::hash_file;
 use crate::store::inspect::is_absent;
 use crate::store::{Entry, StoreError, artifact};
 
-/// The mtime of every blob, seconds: the start of the year 2000. Not of 1970, which zip files cannot hold, and a stage may
-/// well pack its inputs into one.
-const MTIME: i64 = 946_684_800;
+/// The mtime of blobs that are known to be durable, seconds: the start of the year 2000. Not of 1970, which zip files cannot hold,
+/// and a stage may well pack its inputs into one.
+const SEALED: i64 = 946_684_800;
+/// Blobs that are not known to be durable yet have one of the mtimes up to so many seconds later, by the boot they were made in.
+const BOOTS: u64 = 1 << 29;
 /// An object that is used and older than this gets a new age. Well below the least sensible grace of gc.
 const OLD: Duration = Duration::from_hours(24);
 /// What was found whole so recently is believed to be whole still; placing looks at each blob anyway.
@@ -31,7 +34,7 @@ pub(in crate::store) struct Known {
 /// What lies where a blob should.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Blob {
-    /// The right size and mtime.
+    /// The right bytes, as far as can be told without reading them.
     Good {
         /// Due for a new age.
         old: bool,
@@ -42,31 +45,77 @@ pub(super) enum Blob {
     Changed,
 }
 
-/// The mtime that blobs have.
-pub(super) fn blob_mtime() -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_secs(MTIME.unsigned_abs())
+/// What a file's size and mtime tell of the blob it should be. A write by anybody else gives it the time of today.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stamp {
+    /// As it was made, and durable.
+    Sealed,
+    /// As it was made, in the boot with this number (from 1).
+    MadeIn(u64),
+    /// Somebody wrote into it.
+    Changed,
 }
 
-/// Whether a file's size and mtime are those of the blob it should be.
-pub(super) fn is_untouched(metadata: &std::fs::Metadata, size: u64) -> bool {
-    metadata.is_file()
-        && metadata.len() == size
-        && metadata.mtime() == MTIME
-        && metadata.mtime_nsec() == 0
+impl Stamp {
+    /// Reads the stamp of a blob of this size.
+    pub(super) fn of(metadata: &std::fs::Metadata, size: u64) -> Self {
+        let as_made = metadata.is_file() && metadata.len() == size && metadata.mtime_nsec() == 0;
+        match u64::try_from(metadata.mtime() - SEALED) {
+            Ok(0) if as_made => Self::Sealed,
+            Ok(boot @ 1..=BOOTS) if as_made => Self::MadeIn(boot),
+            _ => Self::Changed,
+        }
+    }
+
+    /// The number of a boot, from anything that differs from boot to boot.
+    pub(super) fn boot_number(of: &[u8]) -> u64 {
+        let mut start = [0; 8];
+        start.copy_from_slice(&blake3::hash(of).as_bytes()[..8]);
+        u64::from_le_bytes(start) % BOOTS + 1
+    }
+}
+
+/// The mtime of a durable blob, and of every copy that is placed.
+pub(super) fn sealed_mtime() -> SystemTime {
+    made_in(0)
+}
+
+/// The mtime of a blob made in this boot.
+pub(super) fn made_in(boot: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(SEALED.unsigned_abs() + boot)
 }
 
 impl Folder {
-    /// Looks at a blob, without reading it.
+    /// Looks at a blob. It is read only when it was made in an earlier boot and never became durable: the power may have gone off
+    /// while its bytes were on their way, which leaves any bytes under the right size.
     pub(super) fn blob(&self, digest: &Digest, size: u64) -> io::Result<Blob> {
         let path = self.object(ObjectKind::Blob, digest);
-        match fs_err::symlink_metadata(&path) {
-            Ok(metadata) if is_untouched(&metadata, size) => {
-                Ok(Blob::Good { old: self.is_old(&metadata)? })
-            }
-            Ok(_) => self.put_away(&path).map(|_| Blob::Changed),
-            Err(error) if is_absent(&error) => Ok(Blob::Missing),
-            Err(error) => Err(error),
+        let metadata = match fs_err::symlink_metadata(&path) {
+            Ok(metadata) => metadata,
+            Err(error) if is_absent(&error) => return Ok(Blob::Missing),
+            Err(error) => return Err(error),
+        };
+        let good = match Stamp::of(&metadata, size) {
+            Stamp::Sealed => true,
+            Stamp::MadeIn(boot) if boot == self.boot() => true,
+            Stamp::MadeIn(_) => self.has_survived(digest, &path, size)?,
+            Stamp::Changed => false,
+        };
+        if good {
+            return Ok(Blob::Good { old: self.is_old(&metadata)? });
         }
+        self.put_away(&path)?;
+        Ok(Blob::Changed)
+    }
+
+    fn has_survived(&self, digest: &Digest, path: &Path, size: u64) -> io::Result<bool> {
+        let file = fs_err::File::open(path)?;
+        if hash_file(&file, size)? != *digest {
+            return Ok(false);
+        }
+        file.set_modified(made_in(self.boot()))?;
+        self.synced.made(*digest);
+        Ok(true)
     }
 
     pub(super) fn is_old(&self, metadata: &std::fs::Metadata) -> io::Result<bool> {
@@ -81,7 +130,7 @@ impl Folder {
         let _lock = self.lock_shared()?;
         let mut gone = Vec::new();
         for (digest, path) in objects {
-            match fs_err::File::open(&path).and_then(|file| file.set_modified(blob_mtime())) {
+            match touch(&path) {
                 Ok(()) => {}
                 Err(error) if is_absent(&error) => gone.push(digest),
                 Err(error) => return Err(error),
@@ -185,4 +234,10 @@ impl Folder {
     pub(super) fn forget(&self, artifact: &Digest) {
         locked(&self.known).remove(artifact);
     }
+}
+
+/// Gives a file a new age and keeps its mtime, which is its stamp.
+fn touch(path: &Path) -> io::Result<()> {
+    let file = fs_err::File::open(path)?;
+    file.set_modified(file.metadata()?.modified()?)
 }

@@ -3,12 +3,13 @@
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
+use std::time::SystemTime;
 
 use fs_err::File;
 use fs_err::os::unix::fs::OpenOptionsExt;
 
 use super::folder::{Folder, ObjectKind, locked, named};
-use super::object::{Blob, blob_mtime, is_untouched};
+use super::object::{Blob, Stamp, sealed_mtime};
 use super::take_in::cannot_link;
 use crate::digest::Digest;
 use crate::store::{EntryKind, Placed, StoreError, artifact};
@@ -75,7 +76,7 @@ impl Folder {
             // All empty files share one blob, which would soon have as many links as a file may have.
             let empty = File::options().write(true).create_new(true).mode(mode).open(file.path)?;
             if !own {
-                empty.set_modified(blob_mtime())?;
+                empty.set_modified(sealed_mtime())?;
             }
             return Ok(false);
         }
@@ -94,12 +95,12 @@ impl Folder {
         from: &Path,
         to: &Path,
         mode: u32,
-        fixed_mtime: bool,
+        mtime: SystemTime,
     ) -> io::Result<()> {
         let device = fs_err::metadata(to.parent().unwrap_or(to))?.dev();
         let mut way = locked(&self.ways).get(&device).copied().unwrap_or_default();
-        if !reflink(&mut way, from, to, mode, fixed_mtime)? {
-            copy(from, to, mode, fixed_mtime)?;
+        if !reflink(&mut way, from, to, mode, Some(mtime))? {
+            copy(from, to, mode, Some(mtime))?;
         }
         Ok(())
     }
@@ -114,7 +115,7 @@ impl Folder {
                 Blob::Good { .. } => false,
                 Blob::Changed => true,
                 Blob::Missing => fs_err::symlink_metadata(&file.path)
-                    .is_ok_and(|metadata| !is_untouched(&metadata, file.size)),
+                    .is_ok_and(|metadata| Stamp::of(&metadata, file.size) == Stamp::Changed),
             };
             if is_changed {
                 changed.push(file.clone());
@@ -160,7 +161,8 @@ fn place_by(
     mode: u32,
     own: bool,
 ) -> io::Result<bool> {
-    if reflink(way, blob, file.path, mode, !own)? {
+    let mtime = (!own).then(sealed_mtime);
+    if reflink(way, blob, file.path, mode, mtime)? {
         return Ok(false);
     }
     if !own && !file.exec && way.link != Some(false) {
@@ -178,7 +180,7 @@ fn place_by(
             Err(error) => return Err(error),
         }
     }
-    copy(blob, file.path, mode, !own)?;
+    copy(blob, file.path, mode, mtime)?;
     Ok(false)
 }
 
@@ -188,7 +190,7 @@ fn reflink(
     from: &Path,
     to: &Path,
     mode: u32,
-    fixed_mtime: bool,
+    mtime: Option<SystemTime>,
 ) -> io::Result<bool> {
     if way.reflink == Some(false) {
         return Ok(false);
@@ -213,20 +215,20 @@ fn reflink(
         }
     }
     way.reflink = Some(true);
-    if fixed_mtime {
-        File::open(to)?.set_modified(blob_mtime())?;
+    if let Some(mtime) = mtime {
+        File::open(to)?.set_modified(mtime)?;
     }
     fs_err::set_permissions(to, std::fs::Permissions::from_mode(mode))?;
     Ok(true)
 }
 
-fn copy(from: &Path, to: &Path, mode: u32, fixed_mtime: bool) -> io::Result<()> {
+fn copy(from: &Path, to: &Path, mode: u32, mtime: Option<SystemTime>) -> io::Result<()> {
     let source = File::open(from)?;
     let target = File::options().write(true).create_new(true).mode(mode).open(to)?;
     let copied = io::copy(&mut source.file(), &mut target.file());
     copied.map_err(|error| named("copy a file to", to, error))?;
-    if fixed_mtime {
-        target.set_modified(blob_mtime())?;
+    if let Some(mtime) = mtime {
+        target.set_modified(mtime)?;
     }
     Ok(())
 }

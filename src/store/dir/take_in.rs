@@ -10,7 +10,7 @@ use fs_err::os::unix::fs::OpenOptionsExt;
 use rustix::fs::OFlags;
 
 use super::folder::{Folder, ObjectKind, name_new, with_parent};
-use super::object::{Blob, blob_mtime};
+use super::object::{Blob, made_in};
 use crate::digest::Digest;
 use crate::store::hash::hash_file;
 use crate::store::inspect::{FoundKind, inspect};
@@ -27,7 +27,6 @@ impl Folder {
             Ok(inspected) => inspected,
             Err(refused) => return Ok(Err(refused)),
         };
-        self.synced.something_new();
         let mut entries = Vec::with_capacity(inspected.found.len());
         for found in inspected.found {
             let kind = match found.kind {
@@ -64,6 +63,7 @@ impl Folder {
         if !(own && self.link_in(&file, path, &digest)?) {
             self.copy_in(path, &digest, size)?;
         }
+        self.synced.made(digest);
         Ok((digest, size))
     }
 
@@ -84,7 +84,7 @@ impl Folder {
         let blob = self.object(ObjectKind::Blob, digest);
         let linked = file
             .set_permissions(std::fs::Permissions::from_mode(0o444))
-            .and_then(|()| file.set_modified(blob_mtime()))
+            .and_then(|()| file.set_modified(made_in(self.boot())))
             .and_then(|()| with_parent(&blob, || fs_err::hard_link(path, &blob)));
         match linked {
             Ok(()) => Ok(true),
@@ -98,7 +98,7 @@ impl Folder {
     /// Makes a copy of the file the blob. The copy is hashed again, since somebody may have written in between.
     fn copy_in(&self, path: &Path, digest: &Digest, size: u64) -> io::Result<()> {
         let copy = self.unfinished();
-        let result = self.copy_file(path, &copy, 0o444, true).and_then(|()| {
+        let result = self.copy_file(path, &copy, 0o444, made_in(self.boot())).and_then(|()| {
             if hash_file(&open_regular(&copy)?, size)? != *digest {
                 let path = path.display();
                 let why = format!("`{path}` changed while it was stored");
