@@ -206,7 +206,8 @@ impl Driver<'_> {
     }
 
     fn job_ended(&mut self, task: TaskIndex, attempt: u32, report: JobReport) {
-        let Some(mut live) = self.live.remove(&task) else { return };
+        let Some(live) = self.live.remove(&task) else { return };
+        let success = report.end.is_success();
         let (now, planned) = (clock::now(), &self.attempts.graph.tasks[task]);
         let id = &planned.id;
         let show = &mut |stream: Stream, text: String| {
@@ -218,7 +219,20 @@ impl Driver<'_> {
             self.report.notice(now, &Notice::Remark(remark));
         }
         let (end, usage) = (report.end, report.usage);
-        self.inputs.push(Input::JobEnded { task, attempt, end, usage, at: now });
+        let ended =
+            move |wrote_into| Input::JobEnded { task, attempt, end, usage, wrote_into, at: now };
+        if success {
+            self.inputs.push(ended(None));
+            return;
+        }
+        // The collection of a good end sees for itself whether an input was spoiled.
+        let attempts = Arc::clone(&self.attempts);
+        let stage = &attempts.graph.tasks[task].id.stage;
+        let inputs = self.results.seen_by(&attempts.pipeline, stage);
+        self.heavy.spawn(async move {
+            let wrote_into = attempts.spoiled_input(task, attempt, &inputs).await?;
+            Ok(Happened::Input(ended(wrote_into)))
+        });
     }
 
     fn collect(&mut self, task: TaskIndex, attempt: u32, key: Option<Key>, usage: Usage) {
@@ -241,7 +255,8 @@ impl Driver<'_> {
                 given_up.abort();
                 self.live.remove(&task);
                 let (end, usage, at) = (JobEnd::Cancelled, Usage::default(), clock::now());
-                self.inputs.push(Input::JobEnded { task, attempt, end, usage, at });
+                let wrote_into = None;
+                self.inputs.push(Input::JobEnded { task, attempt, end, usage, wrote_into, at });
             }
             LiveStage::Starting { stop } => *stop = Some(kill),
             LiveStage::Running => {

@@ -110,7 +110,14 @@ impl Hand {
 
     fn ended(&mut self, task: usize, end: JobEnd) -> &mut Self {
         let attempt = self.run.tasks[task].attempts;
-        self.put(Input::JobEnded { task, attempt, end, usage: Usage::default(), at: 1000 })
+        self.put(Input::JobEnded {
+            task,
+            attempt,
+            end,
+            usage: Usage::default(),
+            wrote_into: None,
+            at: 1000,
+        })
     }
 
     fn collected(&mut self, task: usize, metrics: &[(&str, f64)]) -> &mut Self {
@@ -312,6 +319,28 @@ fn lost_attempts_use_up_no_retries_and_are_bounded() {
         }
     }
     assert_eq!(hand.said().last().unwrap(), "end Failed");
+}
+
+#[test]
+fn who_writes_into_an_input_is_not_tried_again() {
+    let retries = Retries { max: 3, ..Retries::default() };
+    let (graph, facts) =
+        Builder::new().task("a", &[]).facts("a", |facts| facts.retries = retries.clone()).build();
+    let mut hand = Hand::new(graph, facts);
+    hand.put(miss(0));
+    hand.said();
+    hand.put(Input::JobEnded {
+        task: 0,
+        attempt: 1,
+        end: JobEnd::Exited(1),
+        usage: Usage::default(),
+        wrote_into: Some("data".parse().unwrap()),
+        at: 0,
+    });
+    assert_eq!(
+        hand.said(),
+        ["ended a[1] 1", "failed a[1] InputChanged { input: InputName(\"data\") }", "end Failed"]
+    );
 }
 
 #[test]

@@ -485,6 +485,7 @@ impl World {
                 attempt,
                 end: JobEnd::Lost { why: "never started".to_owned() },
                 usage: Usage::default(),
+                wrote_into: None,
                 at: 0,
             },
             Command::Collect { task, attempt, key, .. } => {
@@ -531,7 +532,7 @@ impl World {
         } else {
             JobEnd::Exited(0)
         };
-        Input::JobEnded { task, attempt, end, usage: Usage::default(), at: 0 }
+        Input::JobEnded { task, attempt, end, usage: Usage::default(), wrote_into: None, at: 0 }
     }
 }
 
