@@ -97,8 +97,10 @@ struct Scene {
 #[derive(Default)]
 struct Heard {
     words: Vec<String>,
-    cue: Option<(&'static str, Box<dyn FnOnce() + Send>)>,
+    cue: Option<(&'static str, Act)>,
 }
+
+type Act = Box<dyn FnOnce() + Send>;
 
 impl Heard {
     fn hear(&mut self, word: String) {
@@ -354,7 +356,7 @@ async fn an_interrupt_stops_what_runs_and_resume_goes_on() {
     .await;
     let run = scene.begin(1).await;
     let (sender, stop) = watch::channel(Stop::No);
-    let interrupt = Box::new(move || sender.send(Stop::Gently).unwrap());
+    let interrupt: Act = Box::new(move || sender.send(Stop::Gently).unwrap());
     let mut heard = Heard { cue: Some(("started one", interrupt)), ..Heard::default() };
     let ended = scene.drive(run, 1, &mut heard, stop).await;
     assert_eq!(ended.unwrap(), RunOutcome::Cancelled);
@@ -404,7 +406,7 @@ async fn a_key_that_another_run_computes_is_waited_for() {
         .key_parts(&scene.pipeline, &graph.tasks[0], &ResolvedInputs::default())
         .unwrap();
     let claim = scene.store.claim(&parts.key(), "run 7").await.unwrap().unwrap();
-    let free = Box::new(move || drop(claim));
+    let free: Act = Box::new(move || drop(claim));
     let mut heard = Heard { cue: Some(("claimed elsewhere one", free)), ..Heard::default() };
     let (_sender, stop) = watch::channel(Stop::No);
     let ended = scene.drive(run, 1, &mut heard, stop).await;
