@@ -102,6 +102,9 @@ impl Driver<'_> {
                     let id = self.attempts.graph.tasks[task].id.clone();
                     self.report.notice(clock::now(), &Notice::Adopted { task: id, attempt });
                 }
+                if let Some(live) = self.live.get_mut(&task) {
+                    live.stage = LiveStage::Running;
+                }
                 self.wait_for_job(task, attempt);
             }
             Happened::JobEnded { task, attempt, report } => self.job_ended(task, attempt, report),
@@ -166,7 +169,7 @@ impl Driver<'_> {
         };
         let stop = match live.stage {
             LiveStage::Starting { stop } => stop,
-            LiveStage::Preparing(_) | LiveStage::Running => None,
+            LiveStage::Preparing(_) | LiveStage::Finding | LiveStage::Running => None,
         };
         live.stage = LiveStage::Running;
         self.wait_for_job(task, attempt);
@@ -189,7 +192,7 @@ impl Driver<'_> {
         let attempts = Arc::clone(&self.attempts);
         let (job, folder) = (attempts.job(task, attempt), attempts.folder(task, attempt));
         let tail = Tail::new(&folder);
-        let stage = LiveStage::Running;
+        let stage = LiveStage::Finding;
         self.live.insert(task, Live { attempt, job: job.clone(), stage, tail });
         if let Some(key) = key {
             let attempts = Arc::clone(&attempts);
@@ -259,7 +262,7 @@ impl Driver<'_> {
                 self.inputs.push(Input::JobEnded { task, attempt, end, usage, wrote_into, at });
             }
             LiveStage::Starting { stop } => *stop = Some(kill),
-            LiveStage::Running => {
+            LiveStage::Finding | LiveStage::Running => {
                 let (attempts, job) = (Arc::clone(&self.attempts), live.job.clone());
                 self.wait_for(async move {
                     mend(|| async { Ok(attempts.runtime.stop(&job, kill).await?) }).await?;
@@ -273,6 +276,9 @@ impl Driver<'_> {
     pub(super) fn look_at_logs(&mut self) {
         let now = clock::now();
         for (task, live) in &mut self.live {
+            if !matches!(live.stage, LiveStage::Running) {
+                continue;
+            }
             let id = &self.attempts.graph.tasks[*task].id;
             let attempt = live.attempt;
             live.tail.look(&mut |stream, text| {
