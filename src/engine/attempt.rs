@@ -286,6 +286,23 @@ impl Attempts {
         }))
     }
 
+    /// The input that a job with a bad end wrote into, if any; what it wrote is put out of everybody's reach.
+    pub(super) async fn spoiled_input(
+        &self,
+        task: TaskIndex,
+        attempt: u32,
+        inputs: &ResolvedInputs,
+    ) -> Result<Option<InputName>, EngineError> {
+        let Ok((_, stage)) = self.stage(task) else { return Ok(None) };
+        if stage.inputs.is_empty() {
+            return Ok(None);
+        }
+        let Ok(declared) = self.declared(stage, inputs) else { return Ok(None) };
+        let folder = self.folder(task, attempt);
+        let order = self.order(stage, &folder, &declared);
+        mend(|| async { Ok(workspace::changed_input(&order, &*self.store).await?) }).await
+    }
+
     /// Where an attempt lies: `runs/<run>/<task number>-<attempt>`.
     pub(super) fn folder(&self, task: TaskIndex, attempt: u32) -> PathBuf {
         self.run_folder().join(format!("{}-{attempt}", task_number(task)))

@@ -5,6 +5,8 @@ mod cleaner;
 mod driver;
 mod journal;
 mod live;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

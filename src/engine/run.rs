@@ -148,8 +148,10 @@ impl Run {
             Input::LaunchFailed { task, attempt, failure } => {
                 self.launch_failed(task, attempt, failure);
             }
-            Input::JobEnded { task, attempt, end, usage, at } => {
-                self.job_ended(task, attempt, end, usage, at);
+            Input::JobEnded { task, attempt, end, usage, wrote_into, at } => {
+                if self.is_running(task, attempt) {
+                    self.job_ended(task, attempt, end, usage, wrote_into, at);
+                }
             }
             Input::Collected { task, attempt, result, at } => {
                 self.collected(task, attempt, result, at);
@@ -391,6 +393,11 @@ impl Run {
                 stack.push(next);
             }
         }
+    }
+
+    /// Whether this very attempt runs; an answer of another one comes too late.
+    fn is_running(&self, task: TaskIndex, attempt: u32) -> bool {
+        matches!(self.tasks[task].state, TaskState::Running { attempt: live, .. } if live == attempt)
     }
 
     fn is_hook(&self, task: TaskIndex) -> bool {

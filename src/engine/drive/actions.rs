@@ -102,6 +102,9 @@ impl Driver<'_> {
                     let id = self.attempts.graph.tasks[task].id.clone();
                     self.report.notice(clock::now(), &Notice::Adopted { task: id, attempt });
                 }
+                if let Some(live) = self.live.get_mut(&task) {
+                    live.stage = LiveStage::Running;
+                }
                 self.wait_for_job(task, attempt);
             }
             Happened::JobEnded { task, attempt, report } => self.job_ended(task, attempt, report),
@@ -166,7 +169,7 @@ impl Driver<'_> {
         };
         let stop = match live.stage {
             LiveStage::Starting { stop } => stop,
-            LiveStage::Preparing(_) | LiveStage::Running => None,
+            LiveStage::Preparing(_) | LiveStage::Finding | LiveStage::Running => None,
         };
         live.stage = LiveStage::Running;
         self.wait_for_job(task, attempt);
@@ -189,7 +192,7 @@ impl Driver<'_> {
         let attempts = Arc::clone(&self.attempts);
         let (job, folder) = (attempts.job(task, attempt), attempts.folder(task, attempt));
         let tail = Tail::new(&folder);
-        let stage = LiveStage::Running;
+        let stage = LiveStage::Finding;
         self.live.insert(task, Live { attempt, job: job.clone(), stage, tail });
         if let Some(key) = key {
             let attempts = Arc::clone(&attempts);
@@ -206,7 +209,8 @@ impl Driver<'_> {
     }
 
     fn job_ended(&mut self, task: TaskIndex, attempt: u32, report: JobReport) {
-        let Some(mut live) = self.live.remove(&task) else { return };
+        let Some(live) = self.live.remove(&task) else { return };
+        let success = report.end.is_success();
         let (now, planned) = (clock::now(), &self.attempts.graph.tasks[task]);
         let id = &planned.id;
         let show = &mut |stream: Stream, text: String| {
@@ -218,7 +222,20 @@ impl Driver<'_> {
             self.report.notice(now, &Notice::Remark(remark));
         }
         let (end, usage) = (report.end, report.usage);
-        self.inputs.push(Input::JobEnded { task, attempt, end, usage, at: now });
+        let ended =
+            move |wrote_into| Input::JobEnded { task, attempt, end, usage, wrote_into, at: now };
+        if success {
+            self.inputs.push(ended(None));
+            return;
+        }
+        // The collection of a good end sees for itself whether an input was spoiled.
+        let attempts = Arc::clone(&self.attempts);
+        let stage = &attempts.graph.tasks[task].id.stage;
+        let inputs = self.results.seen_by(&attempts.pipeline, stage);
+        self.heavy.spawn(async move {
+            let wrote_into = attempts.spoiled_input(task, attempt, &inputs).await?;
+            Ok(Happened::Input(ended(wrote_into)))
+        });
     }
 
     fn collect(&mut self, task: TaskIndex, attempt: u32, key: Option<Key>, usage: Usage) {
@@ -241,10 +258,11 @@ impl Driver<'_> {
                 given_up.abort();
                 self.live.remove(&task);
                 let (end, usage, at) = (JobEnd::Cancelled, Usage::default(), clock::now());
-                self.inputs.push(Input::JobEnded { task, attempt, end, usage, at });
+                let wrote_into = None;
+                self.inputs.push(Input::JobEnded { task, attempt, end, usage, wrote_into, at });
             }
             LiveStage::Starting { stop } => *stop = Some(kill),
-            LiveStage::Running => {
+            LiveStage::Finding | LiveStage::Running => {
                 let (attempts, job) = (Arc::clone(&self.attempts), live.job.clone());
                 self.wait_for(async move {
                     mend(|| async { Ok(attempts.runtime.stop(&job, kill).await?) }).await?;
@@ -258,6 +276,9 @@ impl Driver<'_> {
     pub(super) fn look_at_logs(&mut self) {
         let now = clock::now();
         for (task, live) in &mut self.live {
+            if !matches!(live.stage, LiveStage::Running) {
+                continue;
+            }
             let id = &self.attempts.graph.tasks[*task].id;
             let attempt = live.attempt;
             live.tail.look(&mut |stream, text| {

@@ -27,6 +27,8 @@ pub(super) enum LiveStage {
     Preparing(AbortHandle),
     /// The runtime is being asked to start it. A wish to stop waits for the answer, else the job could start after the stop.
     Starting { stop: Option<bool> },
+    /// The runtime is being asked whether it still holds the job of an earlier process.
+    Finding,
     /// The runtime holds it.
     Running,
 }

@@ -4,6 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use crate::event::{Failure, JobEnd, RunEvent, Usage, Waiting};
+use crate::names::InputName;
 use crate::plan::TaskIndex;
 
 use super::Run;
@@ -18,8 +19,7 @@ const LONGEST_BACKOFF: Duration = Duration::from_mins(5);
 
 impl Run {
     pub(super) fn launch_failed(&mut self, task: TaskIndex, attempt: u32, failure: Failure) {
-        if matches!(self.tasks[task].state, TaskState::Running { attempt: live, .. } if live == attempt)
-        {
+        if self.is_running(task, attempt) {
             self.let_go(task);
             self.fail(task, failure);
         }
@@ -31,12 +31,9 @@ impl Run {
         attempt: u32,
         end: JobEnd,
         usage: Usage,
+        wrote_into: Option<InputName>,
         at: u64,
     ) {
-        if !matches!(self.tasks[task].state, TaskState::Running { attempt: live, .. } if live == attempt)
-        {
-            return;
-        }
         self.said.events.push(RunEvent::AttemptEnded {
             task: self.id(task),
             attempt,
@@ -46,7 +43,13 @@ impl Run {
         if end.is_success() {
             self.collect(task, usage);
         } else {
-            self.attempt_over(task, Failure::Job(end), at);
+            // Whoever stopped the job wants no verdict on it.
+            let stopped = self.nothing_new(task) && end == JobEnd::Cancelled;
+            let cause = match wrote_into.filter(|_| !stopped) {
+                Some(input) => Failure::InputChanged { input },
+                None => Failure::Job(end),
+            };
+            self.attempt_over(task, cause, at);
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::event::Metrics;
 use crate::names::StageName;
+use crate::plan::pick_winner;
 use crate::spec::pipeline::Pick;
 
 /// A stage with `pick` and what its copies gave so far.
@@ -54,21 +55,4 @@ impl PickedStage {
     pub(super) fn winner(&self) -> Option<(u32, f64)> {
         pick_winner(&self.pick, self.results.iter().map(|(copy, metrics)| (*copy, metrics)))
     }
-}
-
-/// The copy with the best metric, in copy order; the first wins a tie, a copy without the metric cannot win.
-fn pick_winner<'a>(
-    pick: &Pick,
-    copies: impl Iterator<Item = (u32, &'a Metrics)>,
-) -> Option<(u32, f64)> {
-    let mut best: Option<(u32, f64)> = None;
-    for (copy, metrics) in copies {
-        let Some(&value) = metrics.get(&pick.metric) else { continue };
-        let better =
-            best.is_none_or(|(_, held)| if pick.largest { value > held } else { value < held });
-        if better {
-            best = Some((copy, value));
-        }
-    }
-    best
 }

@@ -62,6 +62,7 @@ fn answer(command: &Command) -> Option<Input> {
                 attempt,
                 end: JobEnd::Exited(0),
                 usage: Usage::default(),
+                wrote_into: None,
                 at: 0,
             }
         }

@@ -1,10 +1,11 @@
 //! Rules one by one, then all of them at random.
 
+mod chance;
+mod ending;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-
-use proptest::prelude::*;
 
 use super::world::{Builder, Dice, Fate, World, created, owner, random_graph, recorded, reused};
 use super::*;
@@ -110,7 +111,14 @@ impl Hand {
 
     fn ended(&mut self, task: usize, end: JobEnd) -> &mut Self {
         let attempt = self.run.tasks[task].attempts;
-        self.put(Input::JobEnded { task, attempt, end, usage: Usage::default(), at: 1000 })
+        self.put(Input::JobEnded {
+            task,
+            attempt,
+            end,
+            usage: Usage::default(),
+            wrote_into: None,
+            at: 1000,
+        })
     }
 
     fn collected(&mut self, task: usize, metrics: &[(&str, f64)]) -> &mut Self {
@@ -315,6 +323,28 @@ fn lost_attempts_use_up_no_retries_and_are_bounded() {
 }
 
 #[test]
+fn who_writes_into_an_input_is_not_tried_again() {
+    let retries = Retries { max: 3, ..Retries::default() };
+    let (graph, facts) =
+        Builder::new().task("a", &[]).facts("a", |facts| facts.retries = retries.clone()).build();
+    let mut hand = Hand::new(graph, facts);
+    hand.put(miss(0));
+    hand.said();
+    hand.put(Input::JobEnded {
+        task: 0,
+        attempt: 1,
+        end: JobEnd::Exited(1),
+        usage: Usage::default(),
+        wrote_into: Some("data".parse().unwrap()),
+        at: 0,
+    });
+    assert_eq!(
+        hand.said(),
+        ["ended a[1] 1", "failed a[1] InputChanged { input: InputName(\"data\") }", "end Failed"]
+    );
+}
+
+#[test]
 fn out_of_memory_asks_for_more() {
     let on_oom = Some(OnOom { factor: 2.0, max: Some(700) });
     let retries = Retries { max: 2, on_oom, ..Retries::default() };
@@ -426,247 +456,9 @@ fn the_best_copy_is_picked_and_the_first_wins_a_tie() {
 }
 
 #[test]
-fn a_wish_stops_what_runs_and_leaves_the_rest() {
-    let (graph, facts) = Builder::new().task("a", &[]).task("b", &["a"]).task("c", &[]).build();
-    let mut hand = Hand::new(graph, facts);
-    hand.put(miss(0));
-    hand.said();
-    hand.put(stop(false));
-    assert_eq!(hand.said(), ["StopWished { by: \"me\", kill: false }", "> stop a[1] false"]);
-    hand.put(miss(2)).put(stop(false));
-    assert_eq!(hand.said(), [""; 0]);
-    hand.put(stop(true));
-    assert_eq!(hand.said(), ["StopWished { by: \"me\", kill: true }", "> stop a[1] true"]);
-    hand.ended(0, JobEnd::Cancelled);
-    assert_eq!(hand.said(), ["ended a[1] 1", "cancelled a[1]", "end Cancelled"]);
-}
-
-#[test]
-fn a_wish_ends_a_pause() {
-    let retries = Retries { max: 1, ..Retries::default() };
-    let (graph, facts) =
-        Builder::new().task("a", &[]).facts("a", |facts| facts.retries = retries.clone()).build();
-    let mut hand = Hand::new(graph, facts);
-    hand.put(miss(0)).ended(0, JobEnd::Exited(1));
-    hand.said();
-    hand.put(stop(false));
-    assert_eq!(
-        hand.said(),
-        ["StopWished { by: \"me\", kill: false }", "cancelled a[1]", "end Cancelled"]
-    );
-}
-
-#[test]
-fn the_timeout_of_the_run_fails_what_ran() {
-    let (graph, facts) = Builder::new().task("a", &[]).task("b", &["a"]).build();
-    let mut hand = Hand::new(graph, facts);
-    hand.put(miss(0));
-    hand.said();
-    hand.put(Input::RunTimedOut).ended(0, JobEnd::Cancelled);
-    assert_eq!(
-        hand.said(),
-        [
-            "RunTimedOut",
-            "ended a[1] 1",
-            "failed a[1] RunTimedOut",
-            "blocked b[1] a[1]",
-            "end Failed",
-            "> stop a[1] false"
-        ]
-    );
-}
-
-#[test]
-fn hooks_run_after_the_tasks_and_do_not_change_the_outcome() {
-    let (graph, facts) = Builder::new().task("a", &[]).on_failure("alert").on_exit("clean").build();
-    let mut hand = Hand::new(graph, facts);
-    hand.put(miss(0)).ended(0, JobEnd::Exited(1));
-    assert_eq!(hand.said().last().unwrap(), "> resolve alert[1]");
-    hand.put(miss(1));
-    assert_eq!(hand.said().last().unwrap(), "> start alert[1] Failed");
-    hand.ended(1, JobEnd::Exited(1));
-    assert_eq!(
-        hand.said(),
-        ["ended alert[1] 1", "failed alert[1] Job(Exited(1))", "> resolve clean[1]"]
-    );
-    hand.put(miss(2)).done(2);
-    assert_eq!(hand.run.outcome(), Some(RunOutcome::Failed));
-
-    // Opened again, they run again.
-    let mut journal = hand.journal.clone();
-    journal.push(RunEvent::Reopened { by: owner(), epoch: 2 });
-    let mut hand = Hand::from(Arc::clone(hand.run.graph()), hand.run.facts.clone(), journal);
-    hand.put(miss(0)).done(0);
-    hand.said();
-    hand.put(miss(2));
-    assert_eq!(hand.said().last().unwrap(), "> start clean[1] Done");
-    hand.done(2);
-    assert_eq!(hand.run.outcome(), Some(RunOutcome::Done));
-}
-
-#[test]
-fn on_exit_runs_after_a_cancel_and_not_after_a_kill() {
-    let build = || Builder::new().task("a", &[]).on_exit("clean").build();
-    let (graph, facts) = build();
-    let mut hand = Hand::new(graph, facts);
-    hand.put(miss(0)).put(stop(false)).ended(0, JobEnd::Cancelled).put(miss(1));
-    assert_eq!(hand.said().last().unwrap(), "> start clean[1] Cancelled");
-    hand.put(stop(true));
-    assert_eq!(hand.said().last().unwrap(), "> stop clean[1] true");
-    hand.ended(1, JobEnd::Cancelled);
-    assert_eq!(hand.run.outcome(), Some(RunOutcome::Cancelled));
-
-    let (graph, facts) = build();
-    let mut hand = Hand::new(graph, facts);
-    hand.put(miss(0)).put(stop(true));
-    hand.said();
-    hand.ended(0, JobEnd::Cancelled);
-    assert_eq!(hand.said(), ["ended a[1] 1", "cancelled a[1]", "end Cancelled"]);
-}
-
-#[test]
-fn a_recovered_run_adopts_collects_and_sleeps() {
-    let retries = Retries { max: 1, ..Retries::default() };
-    let (graph, facts) = Builder::new()
-        .copies("a", &[], 4)
-        .facts("a", |facts| facts.retries = retries.clone())
-        .build();
-    let mut hand = Hand::new(Arc::clone(&graph), facts.clone());
-    hand.put_all(vec![miss(0), miss(1), miss(2), miss(3)]);
-    hand.ended(1, JobEnd::Exited(0)).ended(2, JobEnd::Exited(1));
-    let mut journal = hand.journal.clone();
-    journal.push(RunEvent::TakenOver { by: owner(), epoch: 2 });
-    let mut hand = Hand::from(graph, facts, journal);
-    assert_eq!(hand.said(), ["> adopt a[1] 1", "> collect a[2]", "> sleep a[3]", "> adopt a[4] 1"]);
-}
-
-#[test]
-fn an_ended_run_says_nothing() {
-    let (graph, facts) = Builder::new().task("a", &[]).build();
-    let ended = RunEvent::Ended { outcome: RunOutcome::Cancelled };
-    let (run, step) = Run::recover(graph, facts, &recorded([created(), ended])).unwrap();
-    assert_eq!((run.outcome(), step), (Some(RunOutcome::Cancelled), Step::default()));
-}
-
-#[test]
-fn a_journal_that_cannot_be_is_refused() {
-    let (graph, facts) = Builder::new().task("a", &[]).task("b", &["a"]).build();
-    let id = |stage: &str| TaskId { stage: stage.parse().unwrap(), copy: 1 };
-    let started = |stage: &str, attempt| RunEvent::AttemptStarted {
-        task: id(stage),
-        attempt,
-        key: None,
-        why: Reason::FirstTime,
-        job: JobName::new(facts.run, 1, attempt),
-        host: String::new(),
-    };
-    let ended = RunEvent::Ended { outcome: RunOutcome::Done };
-    let cases: Vec<(Vec<RunEvent>, &str)> = vec![
-        (vec![], "empty"),
-        (vec![ended.clone()], "begins with"),
-        (vec![created(), created()], "begins with"),
-        (vec![created(), ended, started("a", 1)], "after the run ended"),
-        (vec![created(), started("b", 1)], "b[1] began before a[1]"),
-        (vec![created(), started("c", 1)], "there is no task"),
-        (vec![created(), started("a", 2)], "attempt 2 after 0"),
-        (vec![created(), started("a", 1), started("a", 2)], "while it ran"),
-        (vec![created(), RunEvent::RetryScheduled { task: id("a"), not_before: 0 }], "retry"),
-    ];
-    for (journal, expected) in cases {
-        let refused = Run::recover(Arc::clone(&graph), facts.clone(), &recorded(journal));
-        let why = refused.err().unwrap().to_string();
-        assert!(why.contains(expected), "{why}");
-    }
-}
-
-#[test]
-fn a_cycle_is_stuck() {
-    let (graph, facts) = Builder::new().task("a", &[]).task("b", &["a"]).build();
-    let mut graph = Graph::clone(&graph);
-    graph.tasks[0].needs = [1].into();
-    let (run, step) = Run::recover(Arc::new(graph), facts, &recorded([created()])).unwrap();
-    assert_eq!(step, Step::default());
-    assert!(run.stuck().unwrap().contains("a[1], b[1]"));
-}
-
-#[test]
 fn a_rehearsal_does_every_task_once() {
     let (graph, facts) = Builder::new().task("a", &[]).copies("b", &["a"], 50).build();
     let RunEvent::Created(made) = created() else { unreachable!() };
     let told = rehearse(graph, facts, *made).unwrap();
     assert_eq!((told.outcome, told.attempts), (Some(RunOutcome::Done), 51));
-}
-
-/// A journal cut after `length` records and taken over by somebody else.
-fn cut(journal: &[Recorded], length: usize) -> Vec<Recorded> {
-    let mut events: Vec<RunEvent> =
-        journal[..length].iter().map(|record| record.event.clone()).collect();
-    if !matches!(events.last(), Some(RunEvent::Ended { .. })) {
-        events.push(RunEvent::TakenOver { by: owner(), epoch: 2 });
-    }
-    recorded(events)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
-
-    /// Random graphs in four worlds each: every promise after every step, and an end.
-    #[test]
-    fn any_run_keeps_every_promise(seed: u64) {
-        let (graph, facts) = random_graph(&mut Dice::new(seed));
-        for world in 0..4 {
-            let seed = seed.wrapping_add(world);
-            let fate = if world == 0 { Fate::kind(seed) } else { Fate::cruel(seed) };
-            let mut world = World::fresh(&graph, &facts, fate);
-            let outcome = world.go();
-            if fate.bad_end > 0 && outcome != RunOutcome::Done {
-                // Opened again in a better world, the run does the rest and only that.
-                let mut events: Vec<RunEvent> =
-                    world.journal.iter().map(|record| record.event.clone()).collect();
-                events.push(RunEvent::Reopened { by: owner(), epoch: 2 });
-                let finished = world.finished();
-                let fate = Fate { lost: 0, ..Fate::kind(seed) };
-                let mut again = World::new(&graph, &facts, recorded(events), fate, 1);
-                again.jobs = world.jobs;
-                again.go();
-                let hooks = [graph.on_failure, graph.on_exit];
-                for task in finished {
-                    let hook = hooks.contains(&graph.find(&task));
-                    prop_assert!(hook || again.finished().contains(&task));
-                }
-            }
-        }
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 250, failure_persistence: None, ..ProptestConfig::default() })]
-
-    /// A crash after any record: the next process brings the run to an end, and where nothing fails, to the same one.
-    #[test]
-    fn a_journal_cut_anywhere_recovers(seed: u64, cruel: bool) {
-        let (graph, facts) = random_graph(&mut Dice::new(seed));
-        let fate = if cruel { Fate::cruel(seed) } else { Fate::kind(seed) };
-        let mut whole = World::fresh(&graph, &facts, fate);
-        let outcome = whole.go();
-        for length in 1..=whole.journal.len() {
-            let journal = cut(&whole.journal, length);
-            let mut world = World::new(&graph, &facts, journal, fate, length as u64);
-            // Jobs live on beside the crash; of the last one nobody knows whether it was really started.
-            for (place, record) in whole.journal[..length].iter().enumerate() {
-                if let RunEvent::AttemptStarted { task, attempt, .. } = &record.event
-                    && (place + 1 < length || length % 2 == 0)
-                {
-                    world.jobs.insert((graph.find(task).unwrap(), *attempt));
-                }
-            }
-            let again = world.go();
-            if !cruel {
-                prop_assert_eq!(again, outcome);
-                if outcome == RunOutcome::Done {
-                    prop_assert_eq!(world.finished(), whole.finished());
-                }
-            }
-        }
-    }
 }

@@ -4,7 +4,7 @@ use crate::digest::Key;
 use crate::event::{
     Failure, JobEnd, Metrics, Outputs, Reason, RunEvent, RunOutcome, Usage, Values, Waiting,
 };
-use crate::names::RunId;
+use crate::names::{InputName, RunId};
 use crate::plan::TaskIndex;
 
 use super::schedule::Grant;
@@ -21,8 +21,15 @@ pub enum Input {
     ClaimFree { task: TaskIndex },
     /// What [`Command::Start`] needed before the job could not be made; there was no job.
     LaunchFailed { task: TaskIndex, attempt: u32, failure: Failure },
-    /// The job of an attempt is over, at Unix milliseconds.
-    JobEnded { task: TaskIndex, attempt: u32, end: JobEnd, usage: Usage, at: u64 },
+    /// The job of an attempt is over, at Unix milliseconds. `wrote_into`: of a bad end, an input that it spoiled.
+    JobEnded {
+        task: TaskIndex,
+        attempt: u32,
+        end: JobEnd,
+        usage: Usage,
+        wrote_into: Option<InputName>,
+        at: u64,
+    },
     /// Answers [`Command::Collect`], at Unix milliseconds.
     Collected { task: TaskIndex, attempt: u32, result: Result<Product, Failure>, at: u64 },
     /// Answers [`Command::Sleep`].

@@ -1,6 +1,10 @@
 //! A made-up world for the machine: random graphs, answers and mishaps, and an observer that knows the promises
 //! only from the events.
 
+mod graphs;
+
+pub(super) use graphs::{Builder, Dice, random_graph};
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,141 +13,11 @@ use crate::digest::Digest;
 use crate::event::{
     Created, Failure, JobEnd, Reason, RunEvent, RunOutcome, Selection, SnapshotId, Usage,
 };
-use crate::names::{Owner, RunId, StageName, TaskId};
-use crate::plan::graph::Part;
-use crate::plan::{Graph, PlannedTask, TaskIndex};
-use crate::spec::pipeline::{OnOom, Retries};
+use crate::names::{Owner, RunId, TaskId};
+use crate::plan::{Graph, TaskIndex};
 use crate::state::Recorded;
 
-use super::{
-    ClaimAnswer, Command, Facts, Input, Product, Resolution, Reused, Run, Step, TaskFacts,
-};
-
-/// Small, fast, the same everywhere (splitmix64).
-pub(super) struct Dice(u64);
-
-impl Dice {
-    pub(super) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(super) fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(super) fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.roll() % end.max(1) as u64).unwrap()
-    }
-
-    pub(super) fn percent(&mut self, chance: u64) -> bool {
-        self.roll() % 100 < chance
-    }
-}
-
-/// Builds graphs: `Builder::new().task("a", &[]).task("b", &["a"])`.
-#[derive(Default)]
-pub(super) struct Builder {
-    tasks: Vec<PlannedTask>,
-    pub(super) facts: Vec<TaskFacts>,
-    on_failure: Option<TaskIndex>,
-    on_exit: Option<TaskIndex>,
-}
-
-impl Builder {
-    pub(super) fn new() -> Self {
-        Self::default()
-    }
-
-    pub(super) fn task(self, name: &str, needs: &[&str]) -> Self {
-        self.copies(name, needs, 1)
-    }
-
-    /// All copies need all copies of what they need.
-    pub(super) fn copies(mut self, name: &str, needs: &[&str], copies: u32) -> Self {
-        let needs: Arc<[TaskIndex]> = self
-            .tasks
-            .iter()
-            .enumerate()
-            .filter(|(_, task)| needs.contains(&task.id.stage.as_str()))
-            .map(|(index, _)| index)
-            .collect();
-        for copy in 1..=copies {
-            self.tasks.push(PlannedTask {
-                id: TaskId { stage: name.parse().unwrap(), copy },
-                label: format!("{name}[{copy}]"),
-                matrix: Vec::new(),
-                needs: Arc::clone(&needs),
-                needed_by: Arc::default(),
-                depth: 1,
-                part: Part::Wanted,
-            });
-            self.facts.push(TaskFacts::default());
-        }
-        self
-    }
-
-    pub(super) fn part(mut self, name: &str, part: Part) -> Self {
-        for (task, facts) in self.tasks.iter_mut().zip(&mut self.facts) {
-            if task.id.stage.as_str() == name {
-                task.part = part;
-                facts.reuse_only = (part == Part::ReuseOnly).then_some("no record");
-            }
-        }
-        self
-    }
-
-    pub(super) fn on_failure(mut self, name: &str) -> Self {
-        self.on_failure = Some(self.tasks.len());
-        self.task(name, &[]).part(name, Part::Out)
-    }
-
-    pub(super) fn on_exit(mut self, name: &str) -> Self {
-        self.on_exit = Some(self.tasks.len());
-        self.task(name, &[]).part(name, Part::Out)
-    }
-
-    pub(super) fn facts(mut self, name: &str, change: impl Fn(&mut TaskFacts)) -> Self {
-        for (task, facts) in self.tasks.iter().zip(&mut self.facts) {
-            if task.id.stage.as_str() == name {
-                change(facts);
-            }
-        }
-        self
-    }
-
-    pub(super) fn build(mut self) -> (Arc<Graph>, Facts) {
-        let mut needed_by = vec![Vec::new(); self.tasks.len()];
-        for index in (0..self.tasks.len()).rev() {
-            let depth = self.tasks[index].depth;
-            for &need in Arc::clone(&self.tasks[index].needs).iter() {
-                needed_by[need].push(index);
-                self.tasks[need].depth = self.tasks[need].depth.max(depth + 1);
-            }
-        }
-        for (task, users) in self.tasks.iter_mut().zip(needed_by) {
-            task.needed_by = users.into();
-        }
-        let graph = Graph::from_tasks(self.tasks, self.on_failure, self.on_exit);
-        let facts = Facts {
-            run: RunId::new(0, 7),
-            host: "here".to_owned(),
-            now: 0,
-            jobs: 100,
-            cpu: 8.0,
-            memory: 1000,
-            gpus: vec![0, 1],
-            keep_going: false,
-            tasks: self.facts,
-            picks: BTreeMap::new(),
-            held_gpus: BTreeMap::new(),
-        };
-        (Arc::new(graph), facts)
-    }
-}
+use super::{ClaimAnswer, Command, Facts, Input, Product, Resolution, Reused, Run, Step};
 
 pub(super) fn created() -> RunEvent {
     RunEvent::Created(Box::new(Created {
@@ -211,54 +85,6 @@ impl Fate {
         dice.0 ^= dice.roll().wrapping_add(task as u64 * 1_000_003 + u64::from(attempt) * 7919);
         dice
     }
-}
-
-/// A random graph with hooks, matrices, picks, requests, retries and selections.
-pub(super) fn random_graph(dice: &mut Dice) -> (Arc<Graph>, Facts) {
-    let mut builder = Builder::new();
-    let stages = 1 + dice.below(9);
-    let mut picks = BTreeMap::new();
-    let names: Vec<String> = (0..stages).map(|stage| format!("s{stage}")).collect();
-    for stage in 0..stages {
-        let needs: Vec<&str> =
-            (0..stage).filter(|_| dice.percent(35)).map(|need| names[need].as_str()).collect();
-        let copies = if dice.percent(25) { 1 + u32::try_from(dice.below(3)).unwrap() } else { 1 };
-        builder = builder.copies(&names[stage], &needs, copies);
-        if copies > 1 && dice.percent(60) {
-            let pick = crate::spec::pipeline::Pick {
-                metric: "score".to_owned(),
-                largest: dice.percent(50),
-            };
-            picks.insert(names[stage].parse::<StageName>().unwrap(), pick);
-        }
-        let odd = dice.below(100);
-        let retries = Retries {
-            max: u32::try_from(dice.below(3)).unwrap(),
-            backoff: Duration::from_secs(1),
-            on_oom: dice.percent(50).then_some(OnOom { factor: 2.0, max: Some(700) }),
-        };
-        builder = builder.facts(&names[stage], |facts| {
-            facts.retries = retries.clone();
-            facts.cpu = (odd.is_multiple_of(3)).then_some(1.5);
-            facts.memory = (odd.is_multiple_of(4)).then_some(if odd == 40 { 5000 } else { 300 });
-            facts.gpu = u32::from(odd.is_multiple_of(5));
-        });
-        if dice.percent(4) {
-            builder = builder.part(&names[stage], Part::ReuseOnly);
-        }
-    }
-    if dice.percent(40) {
-        builder = builder.on_failure("alert");
-    }
-    if dice.percent(40) {
-        builder = builder.on_exit("clean");
-    }
-    let (graph, mut facts) = builder.build();
-    facts.jobs = 1 + u32::try_from(dice.below(4)).unwrap();
-    facts.cpu = 2.0;
-    facts.keep_going = dice.percent(50);
-    facts.picks = picks;
-    (graph, facts)
 }
 
 /// A run, its journal, what it waits for, and what was seen of it.
@@ -485,6 +311,7 @@ impl World {
                 attempt,
                 end: JobEnd::Lost { why: "never started".to_owned() },
                 usage: Usage::default(),
+                wrote_into: None,
                 at: 0,
             },
             Command::Collect { task, attempt, key, .. } => {
@@ -531,7 +358,7 @@ impl World {
         } else {
             JobEnd::Exited(0)
         };
-        Input::JobEnded { task, attempt, end, usage: Usage::default(), at: 0 }
+        Input::JobEnded { task, attempt, end, usage: Usage::default(), wrote_into: None, at: 0 }
     }
 }
 
