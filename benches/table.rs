@@ -239,7 +239,7 @@ impl Table {
                 .stderr(Stdio::piped())
                 .spawn()
                 .expect("flowrun starts");
-            place::await_line(second.stderr.take().expect("it was piped"), "adopted");
+            place::await_line(second.stderr.take().expect("it was piped"), "was found running");
             times.push(start.elapsed());
             bench.cancel();
             second.wait().expect("it is ours");

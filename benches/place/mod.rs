@@ -57,9 +57,9 @@ impl Bench {
         command
     }
 
-    /// Waits until a process of this home's jobs has this name.
+    /// Waits until a job of this home runs this program.
     pub(crate) fn await_job(&self, name: &str) {
-        let mark = format!("FLOWRUN_RUN_ID=");
+        let mark = self.home.path().to_string_lossy().into_owned();
         loop {
             for process in processes() {
                 let is_named = std::fs::read_to_string(process.join("comm"))
