@@ -3,6 +3,9 @@
 //! Every figure is the median of several rounds, and the tools take turns inside a round, so that a noisy neighbour meets all of them.
 //! `cargo bench -- chain` measures only what has `chain` in its name; `ROUNDS=9 cargo bench` takes more rounds.
 
+#![expect(clippy::print_stdout, reason = "the table is what this program is for")]
+#![expect(clippy::cast_precision_loss, reason = "figures of a table have three digits")]
+
 mod place;
 
 use std::path::Path;
@@ -14,6 +17,7 @@ use place::{Bench, flowrun, have, median, peak_memory_of, run_quietly};
 fn main() {
     let wanted: Vec<String> =
         std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    #[expect(clippy::disallowed_methods, reason = "the caller says how many rounds are taken")]
     let rounds = std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(5);
     let mut table = Table { wanted, rounds };
     println!(
@@ -178,12 +182,12 @@ impl Table {
             let start = Instant::now();
             let mut hasher = blake3::Hasher::new();
             hasher
-                .update_reader(std::fs::File::open(&source).expect("the file is there"))
+                .update_reader(fs_err::File::open(&source).expect("the file is there"))
                 .expect("it can be read");
             std::hint::black_box(hasher.finalize());
             pass.push(start.elapsed());
             let start = Instant::now();
-            std::fs::copy(&source, bench.folder.path().join("copy")).expect("there is room");
+            fs_err::copy(&source, bench.folder.path().join("copy")).expect("there is room");
             copy.push(start.elapsed());
             // The first stage moves the file in, so that its own time is nothing; the others only look at it.
             bench.write_pipeline(&format!(
@@ -339,7 +343,7 @@ impl Tool {
                 "Snakefile"
             }
         };
-        std::fs::write(root.join(name), text).expect("the folder can be written");
+        fs_err::write(root.join(name), text).expect("the folder can be written");
     }
 }
 

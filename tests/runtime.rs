@@ -1,5 +1,7 @@
 //! What every runtime promises, and what the local one promises beside: the conformance suite of the trait `Runtime`.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -16,7 +18,7 @@ use flowrun::runtime::scripted::{Behaviour, Script, ScriptedRuntime};
 use flowrun::runtime::{Job, JobReport, Runtime};
 use tempfile::TempDir;
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 /// A home with one run; each has a run number of its own, as processes are found by job name over the whole machine.
 struct Home {
@@ -50,7 +52,7 @@ impl Home {
         let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         let folder = self.run_folder().join(format!("{number}-1"));
         let directory = folder.join("work");
-        std::fs::create_dir_all(&directory).unwrap();
+        fs_err::create_dir_all(&directory).unwrap();
         Job {
             name: JobName::new(self.run, number, 1),
             folder,
@@ -75,7 +77,7 @@ impl Home {
     fn monitor(&self) -> Option<i32> {
         let folder = self.run_folder();
         processes().into_iter().find(|pid| {
-            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = fs_err::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let words: Vec<_> = line.split(|byte| *byte == 0).collect();
             words.get(1) == Some(&b"__monitor".as_slice())
                 && words.get(2) == Some(&folder.as_os_str().as_encoded_bytes())
@@ -84,12 +86,12 @@ impl Home {
 }
 
 fn processes() -> Vec<i32> {
-    let entries = std::fs::read_dir("/proc").unwrap();
+    let entries = fs_err::read_dir("/proc").unwrap();
     entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok()).collect()
 }
 
 fn is_alive(pid: i32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+    fs_err::read_to_string(format!("/proc/{pid}/stat"))
         .is_ok_and(|stat| !stat.rsplit(") ").next().unwrap().starts_with('Z'))
 }
 
@@ -137,14 +139,14 @@ fn stdout(job: &Job) -> String {
 }
 
 fn pid_in(path: &Path) -> i32 {
-    std::fs::read_to_string(path).unwrap().trim().parse().unwrap()
+    fs_err::read_to_string(path).unwrap().trim().parse().unwrap()
 }
 
 /// Waits until the job has written a line to this file, and gives its number.
 async fn pid_from(job: &Job, file: &str) -> i32 {
     let path = job.directory.join(file);
     until("a process number", || {
-        std::fs::read_to_string(&path).is_ok_and(|text| text.ends_with('\n'))
+        fs_err::read_to_string(&path).is_ok_and(|text| text.ends_with('\n'))
     })
     .await;
     pid_in(&path)
@@ -213,7 +215,7 @@ async fn scripted_conforms() {
     let good = home.job(&["good"]);
     conformance(&runtime, &good, &home.job(&["failing"]), &home.job(&["hang"]), &home.job(&["-"]))
         .await;
-    assert_eq!(std::fs::read(good.directory.join("model/weights")).unwrap(), b"1");
+    assert_eq!(fs_err::read(good.directory.join("model/weights")).unwrap(), b"1");
     assert_eq!(runtime.started().len(), 3);
     assert_eq!(runtime.stops().len(), 3);
 }
@@ -280,9 +282,9 @@ async fn what_cannot_start_says_so_in_its_log() {
     let mut nowhere = home.sh("true");
     nowhere.directory = home.folder.path().join("not-there");
     let script = home.job(&["./script"]);
-    std::fs::write(script.directory.join("script"), "#!/no/such/python\n").unwrap();
+    fs_err::write(script.directory.join("script"), "#!/no/such/python\n").unwrap();
     let plain = home.job(&["./plain"]);
-    std::fs::write(plain.directory.join("plain"), "plain").unwrap();
+    fs_err::write(plain.directory.join("plain"), "plain").unwrap();
     let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(script.directory.join("script"), executable).unwrap();
     let mut huge = home.job(&["true"]);
@@ -308,7 +310,8 @@ async fn streams_are_apart_and_in_order_and_whole() {
     let raw = home.sh(r"printf 'caf\303\251 \342\230\203 \000\377\376 no end'; printf 'err' >&2");
     run(&runtime, &many).await;
     run(&runtime, &raw).await;
-    let numbers: String = (1..=10000).map(|number| format!("{number}\n")).collect();
+    let numbers: Vec<String> = (1..=10000).map(|number| number.to_string()).collect();
+    let numbers = numbers.join("\n") + "\n";
     assert_eq!(stdout(&many), numbers);
     assert_eq!(stream(&many, Stream::Stderr), numbers.as_bytes());
     let entries = read_entries(&many.folder).unwrap();
@@ -328,7 +331,7 @@ async fn a_log_is_followed_line_by_line_until_its_end() {
     runtime.start(&job).await.unwrap();
     let first = follower.next().await.unwrap().unwrap();
     assert_eq!(first[0].text(), "one");
-    std::fs::write(job.directory.join("go"), "").unwrap();
+    fs_err::write(job.directory.join("go"), "").unwrap();
     let mut texts = Vec::new();
     while let Some(entries) = follower.next().await.unwrap() {
         texts.extend(entries.iter().map(|entry| (entry.stream(), entry.text())));
@@ -495,7 +498,7 @@ async fn another_runtime_of_the_run_adopts_its_jobs() {
     second.start(&job).await.unwrap();
     assert!(second.is_running(&job.name).await.unwrap());
     assert!(is_alive(main));
-    std::fs::write(job.directory.join("go"), "").unwrap();
+    fs_err::write(job.directory.join("go"), "").unwrap();
     assert_eq!(end(&second, &job).await.end, JobEnd::Exited(5));
     assert_eq!(stdout(&job), "adopted\n");
     assert_eq!(pid_in(&job.directory.join("main")), main, "it ran once");
@@ -570,6 +573,7 @@ async fn a_thousand_jobs_run_at_once() {
 /// The process that the next test kills: starts the job described in its stdin's place and says so.
 #[tokio::test]
 async fn helper_that_is_killed() {
+    #[expect(clippy::disallowed_methods, reason = "the test that starts it hands the job over so")]
     let Ok(order) = std::env::var("FLOWRUN_TEST_ORDER") else { return };
     let (run_folder, job): (PathBuf, Job) = serde_json::from_str(&order).unwrap();
     let settings = LocalSettings::default();
@@ -598,7 +602,7 @@ async fn jobs_outlive_a_killed_flowrun_and_its_pipes_end() {
     assert_eq!(lines.count(), 0, "nobody else holds its output");
     let runtime = home.runtime();
     assert!(runtime.is_running(&job.name).await.unwrap());
-    std::fs::write(job.directory.join("go"), "").unwrap();
+    fs_err::write(job.directory.join("go"), "").unwrap();
     assert_eq!(end(&runtime, &job).await.end, JobEnd::Exited(4));
     assert_eq!(stdout(&job), "before\nafter\n");
 }
@@ -622,13 +626,13 @@ async fn figures() {
             println!("{settings:?} {command:?}: median {:?}, 95 % {:?}", times[250], times[475]);
         }
         let monitor = home.monitor().unwrap();
-        let status = std::fs::read_to_string(format!("/proc/{monitor}/status")).unwrap();
+        let status = fs_err::read_to_string(format!("/proc/{monitor}/status")).unwrap();
         for line in
             status.lines().filter(|line| line.starts_with("VmRSS") || line.starts_with("Rss"))
         {
             println!("{line}");
         }
-        let stat = std::fs::read_to_string(format!("/proc/{monitor}/stat")).unwrap();
+        let stat = fs_err::read_to_string(format!("/proc/{monitor}/stat")).unwrap();
         let fields: Vec<_> = stat.rsplit(") ").next().unwrap().split(' ').collect();
         println!("ticks of 10 ms for 1000 jobs: user {}, system {}", fields[11], fields[12]);
     }

@@ -1,5 +1,7 @@
 //! Keeps the shape of the house: layers, one home for each heavy crate, file sizes, doc headers.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot read the sources must fail")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -43,7 +45,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("git2", &["src/source/"]),
     ("sqlx", &["src/state/"]),
     ("petgraph", &["src/plan/"]),
-    ("globset", &["src/plan/", "src/source/"]),
+    // `spec` refuses a pattern that is none, at its place in the file; the others match with it.
+    ("globset", &["src/spec/", "src/plan/", "src/source/"]),
     ("indicatif", &["src/report/"]),
     ("comfy_table", &["src/report/"]),
     ("clap", &["src/cli/"]),
@@ -53,7 +56,7 @@ const HOMES: &[(&str, &[&str])] = &[
 ];
 
 const LONGEST: usize = 500;
-const MEDIAN: usize = 200;
+const MEDIAN: usize = 120;
 
 fn sources() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -69,6 +72,26 @@ fn sources() -> Vec<(String, String)> {
     files.sort();
     assert!(files.len() > 50, "the sources were not found");
     files
+}
+
+/// The files that only tests are built from: `#[cfg(test)] mod name;` stands where they are declared.
+fn test_files(sources: &[(String, String)]) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (file, text) in sources {
+        let stem = file.trim_end_matches(".rs");
+        let folder = stem.strip_suffix("/mod").unwrap_or(stem);
+        for (at, _) in text.match_indices("#[cfg(test)]\n") {
+            let line = text[at..].lines().nth(1).unwrap_or_default();
+            let Some(name) = line.split("mod ").nth(1).and_then(|rest| rest.strip_suffix(';'))
+            else {
+                continue;
+            };
+            let folder = if folder == "src/lib" { "src" } else { folder };
+            found.insert(format!("{folder}/{name}.rs"));
+        }
+    }
+    assert!(found.len() > 5, "test files were not found");
+    found
 }
 
 /// The code without its unit tests and comments.
@@ -166,8 +189,13 @@ fn heavy_crates_have_one_home() {
 
 #[test]
 fn files_stay_small() {
-    let mut sizes: Vec<(usize, String)> =
-        sources().into_iter().map(|(file, text)| (own_lines(&text), file)).collect();
+    let sources = sources();
+    let tests = test_files(&sources);
+    let mut sizes: Vec<(usize, String)> = sources
+        .into_iter()
+        .filter(|(file, _)| !tests.contains(file))
+        .map(|(file, text)| (own_lines(&text), file))
+        .collect();
     sizes.sort();
     let long: Vec<_> = sizes.iter().filter(|(lines, _)| *lines > LONGEST).collect();
     assert!(long.is_empty(), "split these: {long:?}");
@@ -182,9 +210,10 @@ fn own_lines(text: &str) -> usize {
 
 #[test]
 fn every_file_says_what_it_owns() {
+    // A file named `tests.rs` belongs to the file that declares it.
     let silent: Vec<String> = sources()
         .into_iter()
-        .filter(|(_, text)| !text.starts_with("//!"))
+        .filter(|(file, text)| !text.starts_with("//!") && !file.ends_with("/tests.rs"))
         .map(|(file, _)| file)
         .collect();
     assert!(silent.is_empty(), "no `//!` at the top of {silent:?}");
@@ -206,16 +235,18 @@ fn serde_attributes_that_lose_places_are_not_used() {
 
 #[test]
 fn the_environment_is_read_in_one_place() {
-    let wrong: Vec<String> = sources()
+    let sources = sources();
+    let tests = test_files(&sources);
+    let wrong: Vec<String> = sources
         .into_iter()
         .filter(|(file, text)| {
-            file != "src/cli/settings.rs"
-                && file != "src/main.rs"
+            !file.starts_with("src/cli/settings/")
+                && !tests.contains(file)
                 && code(text).contains("env::var")
         })
         .map(|(file, _)| file)
         .collect();
-    assert!(wrong.is_empty(), "the environment is read outside src/cli/settings.rs: {wrong:?}");
+    assert!(wrong.is_empty(), "the environment is read outside src/cli/settings: {wrong:?}");
 }
 
 #[test]

@@ -26,7 +26,7 @@ impl Bench {
     /// The pipeline lies in a git repo of its own, as it would at a user's.
     pub(crate) fn write_pipeline(&self, text: &str) {
         let root = self.folder.path();
-        std::fs::write(root.join("pipeline.yaml"), text).expect("the folder can be written");
+        fs_err::write(root.join("pipeline.yaml"), text).expect("the folder can be written");
         for arguments in [
             &["init", "-q"][..],
             &["add", "pipeline.yaml"],
@@ -48,7 +48,7 @@ impl Bench {
                     .is_ok_and(|status| status.success())
             );
         }
-        std::fs::write(root.join(".git/info/exclude"), "*\n").expect("the folder can be written");
+        fs_err::write(root.join(".git/info/exclude"), "*\n").expect("the folder can be written");
     }
 
     pub(crate) fn flowrun(&self) -> Command {
@@ -57,15 +57,15 @@ impl Bench {
         command
     }
 
-    /// Waits until a job of this home runs this program.
+    /// Waits until a process of this home's jobs has this name.
     pub(crate) fn await_job(&self, name: &str) {
-        let mark = self.home.path().to_string_lossy().into_owned();
+        let home = self.home.path().display().to_string();
         loop {
             for process in processes() {
-                let is_named = std::fs::read_to_string(process.join("comm"))
+                let is_named = fs_err::read_to_string(process.join("comm"))
                     .is_ok_and(|text| text.trim() == name);
-                let is_job = std::fs::read(process.join("environ"))
-                    .is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(&mark));
+                let is_job = fs_err::read(process.join("environ"))
+                    .is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(&home));
                 if is_named && is_job {
                     return;
                 }
@@ -74,15 +74,17 @@ impl Bench {
         }
     }
 
-    /// Resident memory of the largest monitor that runs now, KiB.
+    /// Resident memory of this home's largest monitor, KiB.
     pub(crate) fn monitor_memory(&self) -> u64 {
+        let home = self.home.path().display().to_string();
         processes()
             .filter(|process| {
-                std::fs::read(process.join("cmdline"))
-                    .is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains("__monitor"))
+                let line = fs_err::read(process.join("cmdline")).unwrap_or_default();
+                let line = String::from_utf8_lossy(&line);
+                line.contains("__monitor") && line.contains(&home)
             })
             .filter_map(|process| {
-                field(&std::fs::read_to_string(process.join("status")).ok()?, "VmRSS:")
+                field(&fs_err::read_to_string(process.join("status")).ok()?, "VmRSS:")
             })
             .max()
             .unwrap_or(0)
@@ -129,15 +131,12 @@ pub(crate) fn peak_memory_of(command: &mut Command) -> u64 {
         .spawn()
         .expect("the program starts");
     let mut out = child.stdout.take().expect("it was piped");
-    std::thread::spawn(move || {
-        let mut sink = Vec::new();
-        let _ = out.read_to_end(&mut sink);
-    });
+    std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
     let status = format!("/proc/{}/status", child.id());
     let mut peak = 0;
     while child.try_wait().expect("it is ours").is_none() {
         peak = peak.max(
-            std::fs::read_to_string(&status)
+            fs_err::read_to_string(&status)
                 .ok()
                 .and_then(|text| field(&text, "VmHWM:"))
                 .unwrap_or(0),
@@ -155,7 +154,7 @@ pub(crate) fn median(times: &[Duration]) -> Duration {
 
 /// Bytes that neither compress nor repeat.
 pub(crate) fn write_noise(path: &Path, size: u64) {
-    let mut file = std::fs::File::create(path).expect("the folder can be written");
+    let mut file = fs_err::File::create(path).expect("the folder can be written");
     let mut noise = blake3::Hasher::new_derive_key("noise").finalize_xof();
     let mut block = vec![0; 1 << 20];
     for _ in 0..size >> 20 {
@@ -182,7 +181,7 @@ pub(crate) fn await_line(stream: impl Read + Send + 'static, word: &str) {
 }
 
 fn processes() -> impl Iterator<Item = std::path::PathBuf> {
-    std::fs::read_dir("/proc")
+    fs_err::read_dir("/proc")
         .expect("this is Linux")
         .filter_map(Result::ok)
         .filter(|entry| {

@@ -19,11 +19,11 @@ fn expression(source: &str, results: &[&str]) -> Expression {
     }
 }
 
-fn shell(before: &str, source: &str, results: &[&str]) -> Option<Command> {
-    Some(Command::Shell(Template(vec![
+fn shell(before: &str, source: &str, results: &[&str]) -> Command {
+    Command::Shell(Template(vec![
         Piece::Literal(before.to_owned()),
         Piece::Expression(expression(source, results)),
-    ])))
+    ]))
 }
 
 fn with_param(value: &str) -> KeyContext {
@@ -42,7 +42,7 @@ fn paths_are_marks_in_keys_and_real_when_executed() {
         stage("prepare"),
         stage("train")
             .takes(&["prepare"])
-            .with(|stage| stage.run = shell("cat ", "inputs.prepare", &[])),
+            .with(|stage| stage.run = Some(shell("cat ", "inputs.prepare", &[]))),
     ]);
     let mut resolved = ResolvedInputs::default();
     let outputs = [(name("out"), crate::digest::Digest::of(b"data"))].into();
@@ -79,7 +79,7 @@ fn paths_are_marks_in_keys_and_real_when_executed() {
 #[test]
 fn a_param_in_a_command_is_part_of_its_key() {
     let pipeline = pipeline([stage("greet").with(|stage| {
-        stage.run = shell("echo ", "params.word", &[]);
+        stage.run = Some(shell("echo ", "params.word", &[]));
         stage.params = vec![name("word")];
     })]);
     let mut world = World::default();
@@ -133,7 +133,7 @@ fn the_winners_metrics_reach_a_later_command() {
         stage("train").matrix(&[("trees", &["1", "2", "3"])]).pick_max("score"),
         stage("report")
             .needs(&["train"])
-            .with(|stage| stage.run = shell("echo ", "train.metrics.score", &["train"])),
+            .with(|stage| stage.run = Some(shell("echo ", "train.metrics.score", &["train"]))),
     ]);
     let context = context();
     let mut world = World::default();
@@ -148,7 +148,7 @@ fn the_winners_metrics_reach_a_later_command() {
 #[test]
 fn the_identity_of_a_run_does_not_reach_keys() {
     let pipeline = pipeline([stage("tag").with(|stage| {
-        stage.run = shell("echo ", "run.commit", &[]);
+        stage.run = Some(shell("echo ", "run.commit", &[]));
         stage.names_run_identity = true;
     })]);
     let graph = Graph::new(&pipeline, &Selection::default());

@@ -134,7 +134,7 @@ pub fn diff_text(now: u64, a: &RunSide, b: &RunSide, colour: bool) -> String {
     });
     for (side, labels) in [("a", &difference.only.0), ("b", &difference.only.1)] {
         if !labels.is_empty() {
-            text.extend([format!("only in {side}: {}\n", super::words::short_list(labels, 10))]);
+            text += &format!("only in {side}: {}\n", super::words::short_list(labels, 10));
         }
     }
     text += &section(&difference.metrics, "metrics", "none in either", |metrics| {

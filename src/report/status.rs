@@ -55,7 +55,7 @@ fn running_block(now: u64, run: &RunRow, tasks: &[TaskRow], owned: bool, paint: 
         format!("  {}  {}  {state}, {}\n", run.created.pipeline, run.id, commit_words(run));
     let counted = counts(tasks);
     if !counted.is_empty() {
-        text.extend([format!("    {counted}\n")]);
+        text += &format!("    {counted}\n");
     }
     let current: Vec<String> = tasks
         .iter()
@@ -66,14 +66,14 @@ fn running_block(now: u64, run: &RunRow, tasks: &[TaskRow], owned: bool, paint: 
         })
         .collect();
     if !current.is_empty() {
-        text.extend([format!("    now: {}\n", short_list(&current, 5))]);
+        text += &format!("    now: {}\n", short_list(&current, 5));
     }
     let next = match tasks.iter().find(|task| task.state == "running") {
         _ if !owned => format!("flowrun resume {}", run.id),
         Some(task) => format!("flowrun logs -f {} {}", run.id, shell_word(&task.label)),
         None => format!("flowrun status {}", run.id),
     };
-    text.extend([format!("    {}\n", paint.with(Tint::Hint, &next))]);
+    text += &format!("    {}\n", paint.with(Tint::Hint, &next));
     text
 }
 
@@ -123,7 +123,7 @@ pub fn status_run(now: u64, run: &RunRow, tasks: &[TaskRow], colour: bool) -> St
         && !tasks.iter().any(|task| task.state == "failed")
     {
         let command = format!("flowrun logs {} {}", run.id, shell_word(&task.label));
-        text.extend([format!("\n{}  shows a log\n", paint.with(Tint::Hint, &command))]);
+        text += &format!("\n{}  shows a log\n", paint.with(Tint::Hint, &command));
     }
     text
 }
@@ -203,19 +203,19 @@ fn failed_block(run: &RunRow, task: &TaskRow, paint: Paint) -> String {
     let mut text = String::new();
     if let Some(TaskReason::Failed(failure)) = &task.reason {
         let (message, help) = failure_words(failure);
-        text.extend([format!("\n{} failed: {message}\n", task.label)]);
+        text += &format!("\n{} failed: {message}\n", task.label);
         let log: Vec<&str> =
             failure_log(failure).map(|log| log.lines().collect()).unwrap_or_default();
         for line in &log[log.len().saturating_sub(20)..] {
-            text.extend([format!("  {} {}\n", paint.with(Tint::Dim, "│"), log_line(line))]);
+            text += &format!("  {} {}\n", paint.with(Tint::Dim, "│"), log_line(line));
         }
         if let Some(help) = help {
-            text.extend([format!("  {}\n", paint.with(Tint::Hint, &format!("help: {help}")))]);
+            text += &format!("  {}\n", paint.with(Tint::Hint, &format!("help: {help}")));
         }
     }
     if task.attempts > 0 {
         let command = format!("flowrun logs {} {}", run.id, shell_word(&task.label));
-        text.extend([format!("  {}  shows its log\n", paint.with(Tint::Hint, &command))]);
+        text += &format!("  {}  shows its log\n", paint.with(Tint::Hint, &command));
     }
     text
 }

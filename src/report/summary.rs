@@ -31,10 +31,10 @@ pub fn summary(
         let failed = tasks.iter().find(|task| task.state == "failed" && task.attempts > 0);
         if let Some(task) = failed {
             let command = format!("flowrun logs {run} {}", shell_word(&task.label));
-            text.extend([format!("  {}  shows why\n", paint.with(Tint::Hint, &command))]);
+            text += &format!("  {}  shows why\n", paint.with(Tint::Hint, &command));
         }
         let command = format!("flowrun resume {run}");
-        text.extend([format!("  {}  goes on from here\n", paint.with(Tint::Hint, &command))]);
+        text += &format!("  {}  goes on from here\n", paint.with(Tint::Hint, &command));
     }
     text
 }

@@ -122,7 +122,7 @@ impl Cgroups {
         })
     }
 
-    /// Makes the job's group and puts this process into it, so that the job is born inside; [`JobCgroup::leave`] follows at once.
+    /// Makes the job's group and puts this process into it, so that the job is born inside; [`Self::leave`] follows at once.
     pub(super) fn enter(&self, name: &str) -> JobCgroup {
         let candidates = [(&self.freezer, Version::One), (&self.unified, Version::Two)];
         let tracking = candidates.into_iter().find_map(|(base, version)| {

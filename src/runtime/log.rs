@@ -1,6 +1,6 @@
 //! The log of one attempt on disk: the bytes of both streams as written, and an index that gives their order and times.
 //!
-//! `stdout` and `stderr` hold raw bytes. `index` holds one [`Record`] of 24 bytes per chunk that was read from the program:
+//! `stdout` and `stderr` hold raw bytes. `index` holds one record of 24 bytes per chunk that was read from the program:
 //! time, stream, raw length, kept length. Bytes are written before their record, so a record never points at bytes that are
 //! not there; bytes without a record (the writer was killed between the two) are given out last.
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::place::Place;
+use crate::place::{Place, assert_no_process};
 
 fn repo(pipeline: &str) -> Place {
     let place = Place::repo();
@@ -150,8 +150,8 @@ fn cancel_and_interrupt_stop_everything_and_can_be_resumed() {
     place.run(&["cancel", "latest"]).success();
     assert_eq!(run.finish().code, 130);
     assert_eq!(place.states()[0], "slow cancelled");
-    place.assert_no_process("sleep 61.5");
-    place.assert_no_process("sleep 62.5");
+    assert_no_process("sleep 61.5");
+    assert_no_process("sleep 62.5");
 
     let run = place.spawn(&["resume"]);
     place.await_running("slow");
@@ -159,8 +159,8 @@ fn cancel_and_interrupt_stop_everything_and_can_be_resumed() {
     let output = run.finish();
     assert_eq!(output.code, 130, "{}", output.stderr);
     assert!(output.stderr.contains("flowrun resume"), "{}", output.stderr);
-    place.assert_no_process("sleep 61.5");
-    place.assert_no_process("sleep 62.5");
+    assert_no_process("sleep 61.5");
+    assert_no_process("sleep 62.5");
 }
 
 #[test]
@@ -169,8 +169,8 @@ fn a_stage_that_leaves_a_process_behind_does_not_hang() {
         "version: \"2\"\nname: leaves\nstages:\n  one:\n    run: |\n      setsid sleep 63.5 &\n      (sleep 64.5 &) \n      echo out > o\n    outputs: {o: o}\n",
     );
     place.run(&["apply"]).success();
-    place.assert_no_process("sleep 63.5");
-    place.assert_no_process("sleep 64.5");
+    assert_no_process("sleep 63.5");
+    assert_no_process("sleep 64.5");
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn apply_into_a_pipe_never_hangs() {
     let start = std::time::Instant::now();
     let output = place.shell("\"$FLOWRUN\" apply 2>&1 | cat");
     assert_eq!(output.code, 0, "{}", output.stdout);
-    assert!(start.elapsed() < Duration::from_secs(60), "the pipe was held open");
+    assert!(start.elapsed() < Duration::from_mins(1), "the pipe was held open");
     let output = place.shell("\"$FLOWRUN\" status | head -n 1");
     assert!(!output.stderr.contains("panic"), "{}", output.stderr);
 }
@@ -307,10 +307,8 @@ fn hostile_files_are_refused_in_time() {
         let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
         for level in 1..20 {
             let from = level - 1;
-            text.push_str(&format!(
-                "a{level}: &a{level} [{}]\n",
-                vec![format!("*a{from}"); 10].join(", ")
-            ));
+            let row = vec![format!("*a{from}"); 10].join(", ");
+            text += &format!("a{level}: &a{level} [{row}]\n");
         }
         text
     };

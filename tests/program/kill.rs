@@ -22,14 +22,14 @@ fn pipeline(ledger: &Path) -> String {
             [number.checked_sub(3), number.checked_sub(7)].into_iter().flatten().collect();
         let inputs: Vec<String> =
             sources.iter().map(|from| format!("from_{from}: s{from}.data")).collect();
-        text.push_str(&format!("  s{number}:\n    inputs: {{{}}}\n", inputs.join(", ")));
-        text.push_str(&format!(
+        text += &format!("  s{number}:\n    inputs: {{{}}}\n", inputs.join(", "));
+        text += &format!(
             "    run: |\n      echo \"start $FLOWRUN_STAGE $FLOWRUN_ATTEMPT\" >> \"$LEDGER\"\n      \
              i=1; while [ $i -le 20 ]; do echo \"line $i\"; i=$((i+1)); sleep 0.004; done\n      \
              head -c 100000 /dev/zero | tr '\\0' 'x' > out/data\n      \
              echo s{number} >> out/data\n      \
              echo \"end $FLOWRUN_STAGE $FLOWRUN_ATTEMPT\" >> \"$LEDGER\"\n    files: []\n    outputs: {{data: out/data}}\n",
-        ));
+        );
     }
     text
 }
@@ -47,6 +47,11 @@ impl Numbers {
     }
 }
 
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap()
+}
+
+#[expect(clippy::disallowed_methods, reason = "how often the test kills is said by its caller")]
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
@@ -134,7 +139,7 @@ fn flowrun_killed_at_random_instants_loses_nothing() {
         let mut deaths = 0;
         let mut arguments = vec!["apply", "--jobs", "4"];
         while deaths < 1 + round % 3 {
-            let instant = Duration::from_millis(numbers.below(length.as_millis() as u64 / 2 + 1));
+            let instant = Duration::from_millis(numbers.below(millis(length) / 2 + 1));
             let killed = world.place.kill_after(&arguments, instant);
             deaths += 1;
             if !killed {
@@ -172,7 +177,7 @@ fn the_monitor_killed_at_random_instants_costs_only_what_ran() {
     for round in 0..setting("FLOWRUN_KILLS", 12).div_ceil(2) {
         let world = World::new();
         let flowrun = world.place.spawn(&["apply", "--jobs", "4"]);
-        std::thread::sleep(Duration::from_millis(numbers.below(length.as_millis() as u64)));
+        std::thread::sleep(Duration::from_millis(numbers.below(millis(length))));
         let done_before: Vec<String> = match world.place.run(&["status", "latest", "-o", "json"]) {
             output if output.code == 0 => serde_json::from_str::<serde_json::Value>(&output.stdout)
                 .unwrap()["tasks"]

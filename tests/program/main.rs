@@ -1,8 +1,11 @@
 //! Tests of the real program, as a person at the terminal meets it.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
 mod examples;
 mod failures;
 mod kill;
 mod place;
 mod reuse;
 mod sources;
+mod words;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// No event of these tests takes longer than this on the slowest machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A folder, a flowrun home and room outside both.
 pub(crate) struct Place {
@@ -37,7 +37,7 @@ pub(crate) struct Running(Child);
 impl Running {
     /// Waits for its end.
     pub(crate) fn finish(self) -> Output {
-        read(self.0.wait_with_output().unwrap())
+        read(&self.0.wait_with_output().unwrap())
     }
 
     /// Ctrl-C.
@@ -115,7 +115,8 @@ impl Place {
         self.git(&["commit", "-qm", message, "--allow-empty"]);
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// A command that is ready to be changed and started.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_flowrun"));
         command.args(arguments);
         self.dress(&mut command);
@@ -133,15 +134,16 @@ impl Place {
             .env("FLOWRUN_HOME", self.home())
             .env("FLOWRUN", env!("CARGO_BIN_EXE_flowrun"))
             .env("NO_COLOR", "1")
+            .env("COLUMNS", "100")
             .stdin(Stdio::null());
     }
 
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
-        read(self.command(arguments).output().unwrap())
+        read(&self.command(arguments).output().unwrap())
     }
 
     pub(crate) fn run_with(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
-        read(self.command(arguments).envs(variables.iter().copied()).output().unwrap())
+        read(&self.command(arguments).envs(variables.iter().copied()).output().unwrap())
     }
 
     /// A shell line in which `$FLOWRUN` is the program.
@@ -149,7 +151,7 @@ impl Place {
         let mut command = Command::new("sh");
         command.args(["-c", line]);
         self.dress(&mut command);
-        read(command.output().unwrap())
+        read(&command.output().unwrap())
     }
 
     pub(crate) fn spawn(&self, arguments: &[&str]) -> Running {
@@ -167,6 +169,22 @@ impl Place {
         child.kill().unwrap();
         child.wait().unwrap();
         runs
+    }
+
+    /// Runs a line that is split at spaces.
+    pub(crate) fn line(&self, line: &str) -> Output {
+        self.run(&line.split_whitespace().collect::<Vec<_>>())
+    }
+
+    /// Exit code, stdout and stderr of a line as one text, the same in every folder.
+    pub(crate) fn shown(&self, line: &str) -> String {
+        let output = self.line(line);
+        let text = format!(
+            "exit {}\n--- stdout\n{}--- stderr\n{}",
+            output.code, output.stdout, output.stderr
+        );
+        let folder = fs_err::canonicalize(self.folder()).unwrap();
+        text.replace(folder.to_str().unwrap(), "[work]")
     }
 
     /// `kill -9` to every monitor of this home.
@@ -261,13 +279,6 @@ impl Place {
         }
     }
 
-    /// No process with exactly this command is left.
-    pub(crate) fn assert_no_process(&self, command: &str) {
-        let left: Vec<_> =
-            processes().into_iter().filter(|(_, line)| line.trim() == command).collect();
-        assert!(left.is_empty(), "left behind: {left:?}");
-    }
-
     /// Whether this file system shares blocks between copies, so that writing into an input harms nobody.
     pub(crate) fn reflinks(&self) -> bool {
         let from = self.outside("reflink-from");
@@ -293,6 +304,12 @@ impl Drop for Place {
     }
 }
 
+/// No process with exactly this command is left.
+pub(crate) fn assert_no_process(command: &str) {
+    let left: Vec<_> = processes().into_iter().filter(|(_, line)| line.trim() == command).collect();
+    assert!(left.is_empty(), "left behind: {left:?}");
+}
+
 /// Runs git in a folder with an identity of its own.
 pub(crate) fn git(folder: &Path, arguments: &[&str]) -> String {
     let output = Command::new("git")
@@ -316,7 +333,7 @@ pub(crate) fn git(folder: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-fn read(output: std::process::Output) -> Output {
+fn read(output: &std::process::Output) -> Output {
     use std::os::unix::process::ExitStatusExt as _;
     Output {
         code: output.status.code().unwrap_or_else(|| 1000 + output.status.signal().unwrap_or(0)),

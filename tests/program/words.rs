@@ -1,17 +1,14 @@
 //! The command line itself: words, help, exit codes, settings, what is not available yet.
 
-mod command;
-
-use std::io::Read;
+use std::io::Read as _;
 use std::process::Stdio;
 
-use command::{Sandbox, show};
+use crate::place::Place;
 
 macro_rules! snapshot {
-    ($sandbox:expr, $line:expr, @$text:literal) => {{
-        let sandbox: &Sandbox = &$sandbox;
-        sandbox.settings().bind(|| insta::assert_snapshot!(sandbox.shown($line), @$text));
-    }};
+    ($place:expr, $line:expr, @$text:literal) => {
+        insta::assert_snapshot!($place.shown($line), @$text)
+    };
 }
 
 const LATER: [&str; 9] =
@@ -19,17 +16,17 @@ const LATER: [&str; 9] =
 
 #[test]
 fn version() {
-    snapshot!(Sandbox::new(), "--version", @r#"
+    snapshot!(Place::new(), "--version", @r#"
     exit 0
     --- stdout
-    flowrun [version]
+    flowrun 0.1.0
     --- stderr
     "#);
 }
 
 #[test]
 fn help_names_every_command() {
-    let help = Sandbox::new().stdout("--help", 0);
+    let help = Place::new().line("--help").success().stdout;
     for name in [
         "validate",
         "plan",
@@ -49,7 +46,7 @@ fn help_names_every_command() {
         "completions",
     ] {
         assert!(help.lines().any(|line| line.trim_start().starts_with(name)), "{name} is missing");
-        let own = Sandbox::new().stdout(&format!("{name} --help"), 0);
+        let own = Place::new().line(&format!("{name} --help")).success().stdout;
         assert!(own.contains("Examples:"), "{name} has no examples");
     }
     for name in LATER {
@@ -62,21 +59,21 @@ fn help_names_every_command() {
 
 #[test]
 fn no_command_is_wrong_usage() {
-    let output = Sandbox::new().run("");
-    assert_eq!(output.status.code(), Some(2));
+    let output = Place::new().line("");
+    assert_eq!(output.code, 2);
     assert!(output.stdout.is_empty(), "help that nobody asked for is no data");
 }
 
 #[test]
 fn an_unknown_command_gets_the_nearest() {
-    snapshot!(Sandbox::new(), "aply", @r#"
+    snapshot!(Place::new(), "aply", @r#"
     exit 2
     --- stdout
     --- stderr
     error: there is no command `aply`
     help: did you mean `flowrun apply`?
     "#);
-    snapshot!(Sandbox::new(), "frobnicate", @r#"
+    snapshot!(Place::new(), "frobnicate", @r#"
     exit 2
     --- stdout
     --- stderr
@@ -87,38 +84,38 @@ fn an_unknown_command_gets_the_nearest() {
 
 #[test]
 fn an_unknown_flag_is_wrong_usage() {
-    let output = Sandbox::new().run("apply --forse train");
-    assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("--force"), "{}", show(&output));
+    let output = Place::new().line("apply --forse train");
+    assert_eq!(output.code, 2);
+    assert!(output.stderr.contains("--force"), "{output:?}");
 }
 
 #[test]
 fn what_comes_later_says_so_once() {
     for name in LATER {
-        let output = Sandbox::new().run(&format!("{name} iris/serve --to 3"));
-        assert_eq!(output.status.code(), Some(3), "{}", show(&output));
-        let said = String::from_utf8_lossy(&output.stderr);
+        let output = Place::new().line(&format!("{name} iris/serve --to 3"));
+        assert_eq!(output.code, 3, "{output:?}");
+        let said = output.stderr;
         assert!(
             said.starts_with(&format!("error: `flowrun {name}` is not available yet\nhelp: ")),
             "{said}"
         );
         assert_eq!(said.lines().count(), 2, "{said}");
     }
-    snapshot!(Sandbox::new(), "apply --detach", @r#"
+    snapshot!(Place::new(), "apply --detach", @r#"
     exit 3
     --- stdout
     --- stderr
     error: `--detach` is not available yet
     help: leave it out; `nohup flowrun apply &` goes on without a terminal
     "#);
-    snapshot!(Sandbox::new(), "apply --runtime docker", @r#"
+    snapshot!(Place::new(), "apply --runtime docker", @r#"
     exit 3
     --- stdout
     --- stderr
     error: the runtime `docker` is not available yet
     help: use `--runtime local`
     "#);
-    snapshot!(Sandbox::new(), "status --store s3://bucket/prefix", @r#"
+    snapshot!(Place::new(), "status --store s3://bucket/prefix", @r#"
     exit 3
     --- stdout
     --- stderr
@@ -129,19 +126,17 @@ fn what_comes_later_says_so_once() {
 
 #[test]
 fn settings_files_are_strict() {
-    let sandbox = Sandbox::new().with_file("flowrun.toml", "jobs = 2\nmemry = \"4Gi\"\n");
-    snapshot!(sandbox, "status", @r#"
+    let place = Place::new();
+    place.write("flowrun.toml", "jobs = 2\nmemry = \"4Gi\"\n");
+    snapshot!(place, "status", @r#"
     exit 3
     --- stdout
     --- stderr
-    error: [folder]/work/flowrun.toml:2:1: there is no setting `memry`
+    error: [work]/flowrun.toml:2:1: there is no setting `memry`
     help: did you mean `memory`?
     "#);
-    let sandbox = Sandbox::new().with_variable("FLOWRUN_JOBS", "many");
-    snapshot!(sandbox, "status", @r#"
-    exit 2
-    --- stdout
-    --- stderr
+    let said = Place::new().run_with(&[("FLOWRUN_JOBS", "many")], &["status"]).stderr;
+    insta::assert_snapshot!(said, @r#"
     error: the setting `jobs` is `many` in the variable `FLOWRUN_JOBS`
     help: give it a whole number from 1: it is tasks at once (default: the machine's processors)
     "#);
@@ -149,15 +144,16 @@ fn settings_files_are_strict() {
 
 #[test]
 fn a_missing_target_is_wrong_usage() {
-    snapshot!(Sandbox::new(), "validate", @r#"
+    snapshot!(Place::new(), "validate", @r#"
     exit 2
     --- stdout
     --- stderr
     error: there is no pipeline file in `.`
     help: name a file, or write a first one with `flowrun init`
     "#);
-    let sandbox = Sandbox::new().with_file("iris.yaml", "");
-    snapshot!(sandbox, "validate irs.yaml", @r#"
+    let place = Place::new();
+    place.write("iris.yaml", "");
+    snapshot!(place, "validate irs.yaml", @r#"
     exit 2
     --- stdout
     --- stderr
@@ -168,12 +164,13 @@ fn a_missing_target_is_wrong_usage() {
 
 #[test]
 fn a_folder_of_others_is_no_home() {
-    let sandbox = Sandbox::new().with_file("thesis.tex", "");
-    snapshot!(sandbox, "status --home .", @r#"
+    let place = Place::new();
+    place.write("thesis.tex", "");
+    snapshot!(place, "status --home .", @r#"
     exit 2
     --- stdout
     --- stderr
-    error: `[folder]/work` is not empty and no flowrun home
+    error: `[work]` is not empty and no flowrun home
     help: name an empty folder, or one that does not exist yet
     "#);
 }
@@ -181,45 +178,44 @@ fn a_folder_of_others_is_no_home() {
 #[test]
 fn completions_are_for_every_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        assert!(Sandbox::new().stdout(&format!("completions {shell}"), 0).contains("flowrun"));
+        assert!(
+            Place::new().line(&format!("completions {shell}")).success().stdout.contains("flowrun")
+        );
     }
-    assert_eq!(Sandbox::new().run("completions tcsh").status.code(), Some(2));
+    assert_eq!(Place::new().line("completions tcsh").code, 2);
 }
 
 #[test]
 fn a_reader_that_goes_is_no_error() {
-    let sandbox = Sandbox::new();
-    let mut child = sandbox
-        .command("completions bash")
+    let place = Place::new();
+    let mut child = place
+        .command(&["completions", "bash"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("the binary");
+        .unwrap();
     // A script is longer than a pipe holds, so that the writer meets the closed end.
     drop(child.stdout.take());
     let mut said = String::new();
-    child.stderr.take().expect("stderr").read_to_string(&mut said).expect("text");
-    assert_eq!(child.wait().expect("an end").code(), Some(0), "{said}");
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{said}");
     assert_eq!(said, "");
 }
 
 #[test]
 #[cfg(target_os = "linux")]
 fn data_that_cannot_be_written_is_an_error() {
-    let full = fs_err::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
-    let sandbox = Sandbox::new();
-    let output = sandbox
-        .command("completions bash")
-        .stdout(full.into_parts().0)
-        .output()
-        .expect("the binary");
-    assert_eq!(output.status.code(), Some(5), "{}", show(&output));
+    let full = fs_err::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let place = Place::new();
+    let output =
+        place.command(&["completions", "bash"]).stdout(full.into_parts().0).output().unwrap();
+    assert_eq!(output.status.code(), Some(5), "{output:?}");
 }
 
 #[test]
 fn init_writes_a_pipeline_and_never_overwrites() {
-    let sandbox = Sandbox::new();
-    snapshot!(sandbox, "init My_Demo", @r#"
+    let place = Place::new();
+    snapshot!(place, "init My_Demo", @r#"
     exit 0
     --- stdout
     --- stderr
@@ -229,15 +225,15 @@ fn init_writes_a_pipeline_and_never_overwrites() {
     wrote My_Demo/evaluate.py
     next: `flowrun plan My_Demo`, then `flowrun apply My_Demo`
     "#);
-    let pipeline = fs_err::read_to_string(sandbox.work().join("My_Demo/pipeline.yaml")).unwrap();
+    let pipeline = fs_err::read_to_string(place.folder().join("My_Demo/pipeline.yaml")).unwrap();
     assert!(pipeline.contains("\nname: my-demo\n"));
-    fs_err::remove_file(sandbox.work().join("My_Demo/pipeline.yaml")).unwrap();
-    snapshot!(sandbox, "init My_Demo", @r#"
+    fs_err::remove_file(place.folder().join("My_Demo/pipeline.yaml")).unwrap();
+    snapshot!(place, "init My_Demo", @r#"
     exit 2
     --- stdout
     --- stderr
     error: `My_Demo/prepare.py` exists
     help: name another folder; nothing is overwritten
     "#);
-    assert!(!sandbox.work().join("My_Demo/pipeline.yaml").exists(), "all or nothing");
+    assert!(!place.folder().join("My_Demo/pipeline.yaml").exists(), "all or nothing");
 }
