@@ -28,8 +28,8 @@ use crate::source::{Snapshot, SourceFile};
 use crate::spec::Pipeline;
 use crate::spec::pipeline::{Cache, Input, Stage};
 use crate::state::State;
-use crate::store::{Claim, Lookup, Record, Store};
-use crate::workspace::{self, InputPlace, WorkOrder};
+use crate::store::{Claim, Lookup, Record, Store, StoreError};
+use crate::workspace::{self, InputPlace, WorkOrder, WorkspaceError};
 
 use super::drive::{EngineError, EngineSettings};
 use super::mend::mend;
@@ -177,10 +177,18 @@ impl Attempts {
             Err(failure) => return Ok(Err(failure)),
         };
         let order = self.order(stage, &folder, &declared);
-        let made = mend(|| async { Ok(workspace::prepare(&order, &*self.store).await?) }).await?;
+        let made = mend(|| async { Ok(workspace::prepare(&order, &*self.store).await?) }).await;
         let work = match made {
-            Ok(work) => work,
-            Err(failure) => return Ok(Err(failure)),
+            Ok(Ok(work)) => work,
+            Ok(Err(failure)) => return Ok(Err(failure)),
+            // It stays so however often this run goes on: the run has to end for a new one to make the input again.
+            Err(EngineError::Workspace(WorkspaceError::Store(
+                error @ StoreError::Damaged { .. },
+            ))) => {
+                let why = format!("an input is gone: {error}; `flowrun apply` makes it again");
+                return Ok(Err(Failure::WorkFolder { why }));
+            }
+            Err(error) => return Err(error),
         };
         let paths = Paths {
             inputs: variables::texts(&work.inputs),
@@ -284,6 +292,25 @@ impl Attempts {
             metrics: held.metrics,
             values: held.values,
         }))
+    }
+
+    /// The input that a job which ended badly had written into. Its blob is put out of reach, so that nobody reads that.
+    ///
+    /// A store that cannot say says nothing: each blob is verified again at its next use.
+    pub(super) async fn spoilt_input(
+        &self,
+        task: TaskIndex,
+        attempt: u32,
+        inputs: &ResolvedInputs,
+    ) -> Option<InputName> {
+        let (_, stage) = self.stage(task).ok()?;
+        let declared = self.declared(stage, inputs).ok()?;
+        if declared.inputs.is_empty() {
+            return None;
+        }
+        let folder = self.folder(task, attempt);
+        let order = self.order(stage, &folder, &declared);
+        workspace::changed_input(&order, &*self.store).await.ok()?
     }
 
     /// Where an attempt lies: `runs/<run>/<task number>-<attempt>`.

@@ -8,7 +8,7 @@ use crate::plan::TaskIndex;
 
 use super::Run;
 use super::task::{Outcome, TaskState};
-use super::vocabulary::{Command, Product};
+use super::vocabulary::{Circumstance, Command, Product};
 
 /// So many attempts in a row may be lost before the task fails; they do not use up `retries`.
 const LOST_IN_A_ROW: u32 = 5;
@@ -32,6 +32,7 @@ impl Run {
         end: JobEnd,
         usage: Usage,
         at: u64,
+        beside: Circumstance,
     ) {
         if !matches!(self.tasks[task].state, TaskState::Running { attempt: live, .. } if live == attempt)
         {
@@ -45,8 +46,14 @@ impl Run {
         });
         if end.is_success() {
             self.collect(task, usage);
-        } else {
-            self.attempt_over(task, Failure::Job(end), at);
+            return;
+        }
+        match beside {
+            Circumstance::Usual => self.attempt_over(task, Failure::Job(end), at),
+            Circumstance::Unseen => self.over_or_again(task, Failure::Job(end), at, true),
+            Circumstance::SpoiltInput(input) => {
+                self.attempt_over(task, Failure::InputChanged { input }, at);
+            }
         }
     }
 
@@ -94,7 +101,13 @@ impl Run {
     /// A lost attempt (and one that somebody else stopped) does not use up `retries`. A stage that wrote into
     /// its input would do so again. Once nothing new may start, no attempt follows.
     pub(super) fn attempt_over(&mut self, task: TaskIndex, cause: Failure, at: u64) {
+        self.over_or_again(task, cause, at, false);
+    }
+
+    /// The same; an end that nobody saw is followed by another attempt also when `retries` are used up. Not of a hook.
+    fn over_or_again(&mut self, task: TaskIndex, cause: Failure, at: u64, unseen: bool) {
         self.let_go(task);
+        let unseen = unseen && !self.is_hook(task);
         let nothing_new = self.nothing_new(task);
         let entry = &mut self.tasks[task];
         let pause = match &cause {
@@ -120,10 +133,13 @@ impl Run {
                 if matches!(cause, Failure::Job(JobEnd::OutOfMemory { .. })) {
                     entry.out_of_memory += 1;
                 }
-                let again = !nothing_new
-                    && !matches!(cause, Failure::InputChanged { .. })
-                    && entry.spent <= self.facts.tasks[task].retries.max;
-                again.then(|| self.backoff(task))
+                if nothing_new || matches!(cause, Failure::InputChanged { .. }) {
+                    None
+                } else if entry.spent <= self.facts.tasks[task].retries.max {
+                    Some(self.backoff(task))
+                } else {
+                    unseen.then_some(0)
+                }
             }
         };
         match pause {

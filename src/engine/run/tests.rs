@@ -110,7 +110,8 @@ impl Hand {
 
     fn ended(&mut self, task: usize, end: JobEnd) -> &mut Self {
         let attempt = self.run.tasks[task].attempts;
-        self.put(Input::JobEnded { task, attempt, end, usage: Usage::default(), at: 1000 })
+        let (usage, beside) = (Usage::default(), Circumstance::Usual);
+        self.put(Input::JobEnded { task, attempt, end, usage, at: 1000, beside })
     }
 
     fn collected(&mut self, task: usize, metrics: &[(&str, f64)]) -> &mut Self {

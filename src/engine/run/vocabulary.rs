@@ -4,7 +4,7 @@ use crate::digest::Key;
 use crate::event::{
     Failure, JobEnd, Metrics, Outputs, Reason, RunEvent, RunOutcome, Usage, Values, Waiting,
 };
-use crate::names::RunId;
+use crate::names::{InputName, RunId};
 use crate::plan::TaskIndex;
 
 use super::schedule::Grant;
@@ -22,7 +22,14 @@ pub enum Input {
     /// What [`Command::Start`] needed before the job could not be made; there was no job.
     LaunchFailed { task: TaskIndex, attempt: u32, failure: Failure },
     /// The job of an attempt is over, at Unix milliseconds.
-    JobEnded { task: TaskIndex, attempt: u32, end: JobEnd, usage: Usage, at: u64 },
+    JobEnded {
+        task: TaskIndex,
+        attempt: u32,
+        end: JobEnd,
+        usage: Usage,
+        at: u64,
+        beside: Circumstance,
+    },
     /// Answers [`Command::Collect`], at Unix milliseconds.
     Collected { task: TaskIndex, attempt: u32, result: Result<Product, Failure>, at: u64 },
     /// Answers [`Command::Sleep`].
@@ -31,6 +38,18 @@ pub enum Input {
     StopWished { by: String, kill: bool },
     /// The run's own timeout is over.
     RunTimedOut,
+}
+
+/// What else is known of a job that is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Circumstance {
+    /// Nothing that changes what follows.
+    Usual,
+    /// It had ended before this process took the run up. A bad end is then like that of a run that is opened again: another
+    /// attempt follows, as whoever resumes has mended something.
+    Unseen,
+    /// It ended badly and had written into this input. Another attempt would do so again.
+    SpoiltInput(InputName),
 }
 
 /// What a look at a task's key found.

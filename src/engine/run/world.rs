@@ -16,7 +16,8 @@ use crate::spec::pipeline::{OnOom, Retries};
 use crate::state::Recorded;
 
 use super::{
-    ClaimAnswer, Command, Facts, Input, Product, Resolution, Reused, Run, Step, TaskFacts,
+    Circumstance, ClaimAnswer, Command, Facts, Input, Product, Resolution, Reused, Run, Step,
+    TaskFacts,
 };
 
 /// Small, fast, the same everywhere (splitmix64).
@@ -478,7 +479,13 @@ impl World {
             Command::AwaitClaim { task, .. } => Input::ClaimFree { task },
             Command::Start { task, attempt, .. } => self.job_ended(task, attempt),
             Command::Adopt { task, attempt, .. } if self.jobs.contains(&(task, attempt)) => {
-                self.job_ended(task, attempt)
+                let mut answer = self.job_ended(task, attempt);
+                if let Input::JobEnded { beside, .. } = &mut answer
+                    && self.dice.percent(50)
+                {
+                    *beside = Circumstance::Unseen;
+                }
+                answer
             }
             Command::Adopt { task, attempt, .. } => Input::JobEnded {
                 task,
@@ -486,6 +493,7 @@ impl World {
                 end: JobEnd::Lost { why: "never started".to_owned() },
                 usage: Usage::default(),
                 at: 0,
+                beside: Circumstance::Unseen,
             },
             Command::Collect { task, attempt, key, .. } => {
                 let mut dice = fate.of(task, attempt, 3);
@@ -531,7 +539,8 @@ impl World {
         } else {
             JobEnd::Exited(0)
         };
-        Input::JobEnded { task, attempt, end, usage: Usage::default(), at: 0 }
+        let (usage, beside) = (Usage::default(), Circumstance::Usual);
+        Input::JobEnded { task, attempt, end, usage, at: 0, beside }
     }
 }
 
