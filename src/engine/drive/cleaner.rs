@@ -1,11 +1,12 @@
 //! Removing what is needed no more, off the way of what runs.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel};
 
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::engine::attempt::temporary;
+use crate::workspace;
 
 /// What to remove. That something could not be removed harms nothing: gc finds it with its run.
 pub(super) enum Remove {
@@ -52,16 +53,8 @@ impl Cleaner {
 impl Remove {
     fn remove(self) {
         match self {
-            Self::Folder(folder) => remove_folder(&folder),
-            Self::Work(attempt) => {
-                for name in ["inputs", "home", "work"] {
-                    remove_folder(&attempt.join(name));
-                }
-            }
+            Self::Folder(folder) => drop(workspace::remove_folder(&folder)),
+            Self::Work(attempt) => drop(workspace::remove(&attempt)),
         }
     }
-}
-
-fn remove_folder(folder: &Path) {
-    drop(fs_err::remove_dir_all(folder));
 }
