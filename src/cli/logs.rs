@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use std::io::IsTerminal;
+use std::time::Duration;
 
 use super::args::{LogsArgs, StreamChoice};
 use super::error::CliError;
@@ -11,13 +12,17 @@ use super::place::Place;
 use super::screen::{Screen, visible};
 use super::settings::Settings;
 use crate::event::Stream;
-use crate::names::RunId;
+use crate::names::{RunId, TaskId};
+use crate::runtime::local::monitor_lives;
 use crate::runtime::log::LogPosition;
 use crate::runtime::log_lines::{LogEntry, LogFollower, read_entries};
-use crate::state::{AttemptRow, TaskRow};
+use crate::state::{AttemptRow, TaskRow, owner_alive};
 
 /// Lines that are written to stdout at once.
 const AT_ONCE: usize = 1024;
+
+/// How often it is asked whether a silent attempt can say more.
+const ASK_EVERY: Duration = Duration::from_millis(500);
 
 /// Prints the log of an attempt, and with `-f` what comes.
 pub(crate) async fn logs(
@@ -58,10 +63,33 @@ pub(crate) async fn logs(
         return form.print(&read_entries(&folder)?, screen).map(|()| Exit::Done);
     }
     let mut follower = LogFollower::new(&folder, LogPosition::default());
-    while let Some(entries) = follower.next().await? {
-        form.print(&entries, screen)?;
+    let task = row.task.clone();
+    loop {
+        match tokio::time::timeout(ASK_EVERY, follower.next()).await {
+            Ok(entries) => match entries? {
+                Some(entries) => form.print(&entries, screen)?,
+                None => return Ok(Exit::Done),
+            },
+            Err(_) if is_over(&place, run, &task, attempt).await? => {
+                form.print(&follower.finish()?, screen)?;
+                return Ok(Exit::Done);
+            }
+            Err(_) => {}
+        }
     }
-    Ok(Exit::Done)
+}
+
+/// Whether no more can come of an attempt that has left no report: it got no job, or nobody is there who would hold it.
+async fn is_over(place: &Place, run: RunId, task: &TaskId, attempt: u32) -> Result<bool, CliError> {
+    let folder = place.home.run(run);
+    if !owner_alive(&folder) && !monitor_lives(&folder) {
+        return Ok(true);
+    }
+    let tasks = place.state.tasks(run).await?;
+    let runs = tasks.iter().any(|row| {
+        row.task == *task && row.attempts == attempt && matches!(row.state.as_str(), "running")
+    });
+    Ok(!runs)
 }
 
 /// The attempt that was asked for, else the last.

@@ -28,8 +28,8 @@ use crate::source::{Snapshot, SourceFile};
 use crate::spec::Pipeline;
 use crate::spec::pipeline::{Cache, Input, Stage};
 use crate::state::State;
-use crate::store::{Claim, Lookup, Record, Store};
-use crate::workspace::{self, InputPlace, WorkOrder};
+use crate::store::{Claim, Lookup, Record, Store, StoreError};
+use crate::workspace::{self, InputPlace, WorkOrder, WorkspaceError};
 
 use super::drive::{EngineError, EngineSettings};
 use super::mend::mend;
@@ -177,10 +177,18 @@ impl Attempts {
             Err(failure) => return Ok(Err(failure)),
         };
         let order = self.order(stage, &folder, &declared);
-        let made = mend(|| async { Ok(workspace::prepare(&order, &*self.store).await?) }).await?;
+        let made = mend(|| async { Ok(workspace::prepare(&order, &*self.store).await?) }).await;
         let work = match made {
-            Ok(work) => work,
-            Err(failure) => return Ok(Err(failure)),
+            Ok(Ok(work)) => work,
+            Ok(Err(failure)) => return Ok(Err(failure)),
+            // It stays so however often this run goes on: the run has to end for a new one to make the input again.
+            Err(EngineError::Workspace(WorkspaceError::Store(
+                error @ StoreError::Damaged { .. },
+            ))) => {
+                let why = format!("an input is gone: {error}; `flowrun apply` makes it again");
+                return Ok(Err(Failure::WorkFolder { why }));
+            }
+            Err(error) => return Err(error),
         };
         let paths = Paths {
             inputs: variables::texts(&work.inputs),
@@ -286,21 +294,23 @@ impl Attempts {
         }))
     }
 
-    /// The input that a job with a bad end wrote into, if any; what it wrote is put out of everybody's reach.
-    pub(super) async fn spoiled_input(
+    /// The input that a job which ended badly had written into. Its blob is put out of reach, so that nobody reads that.
+    ///
+    /// A store that cannot say says nothing: each blob is verified again at its next use.
+    pub(super) async fn spoilt_input(
         &self,
         task: TaskIndex,
         attempt: u32,
         inputs: &ResolvedInputs,
-    ) -> Result<Option<InputName>, EngineError> {
-        let Ok((_, stage)) = self.stage(task) else { return Ok(None) };
-        if stage.inputs.is_empty() {
-            return Ok(None);
+    ) -> Option<InputName> {
+        let (_, stage) = self.stage(task).ok()?;
+        let declared = self.declared(stage, inputs).ok()?;
+        if declared.inputs.is_empty() {
+            return None;
         }
-        let Ok(declared) = self.declared(stage, inputs) else { return Ok(None) };
         let folder = self.folder(task, attempt);
         let order = self.order(stage, &folder, &declared);
-        mend(|| async { Ok(workspace::changed_input(&order, &*self.store).await?) }).await
+        workspace::changed_input(&order, &*self.store).await.ok()?
     }
 
     /// Where an attempt lies: `runs/<run>/<task number>-<attempt>`.

@@ -29,7 +29,9 @@ pub use facts::{Facts, TaskFacts};
 pub use recover::Contradiction;
 pub use rehearse::{Rehearsal, rehearse};
 pub use schedule::Grant;
-pub use vocabulary::{ClaimAnswer, Command, Input, Product, Resolution, Reused, Step};
+pub use vocabulary::{
+    Circumstance, ClaimAnswer, Command, Input, Product, Resolution, Reused, Step,
+};
 
 use crate::event::{Failure, Metrics, Reason, RunEvent, RunOutcome, Skip, Waiting};
 use crate::names::JobName;
@@ -148,9 +150,9 @@ impl Run {
             Input::LaunchFailed { task, attempt, failure } => {
                 self.launch_failed(task, attempt, failure);
             }
-            Input::JobEnded { task, attempt, end, usage, wrote_into, at } => {
+            Input::JobEnded { task, attempt, end, usage, at, beside } => {
                 if self.is_running(task, attempt) {
-                    self.job_ended(task, attempt, end, usage, wrote_into, at);
+                    self.job_ended(task, attempt, end, usage, at, beside);
                 }
             }
             Input::Collected { task, attempt, result, at } => {

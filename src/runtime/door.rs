@@ -88,6 +88,12 @@ impl Lock {
     }
 }
 
+/// Whether a monitor lives, or somebody is just starting one. Changes nothing.
+pub(super) fn is_somebody_there(folder: &Path) -> bool {
+    let Ok(file) = fs_err::File::open(folder.join(LOCK)) else { return false };
+    matches!(file.file().try_lock_shared(), Err(std::fs::TryLockError::WouldBlock))
+}
+
 /// The last words of a monitor that could not start.
 pub(super) fn last_words(folder: &Path) -> Option<String> {
     let log = fs_err::read_to_string(folder.join(LOG)).ok()?;
@@ -149,8 +155,10 @@ mod tests {
         let Door::Nobody(lock) = knock(&run).await.unwrap() else { panic!("nobody is there") };
         let (birthright, _first) = lock.open_door().unwrap();
         assert!(matches!(knock(&run).await.unwrap(), Door::Open(_)));
+        assert!(is_somebody_there(&run));
         assert_eq!(fs_err::metadata(&run).unwrap().permissions().mode() & 0o777, 0o700);
         drop(birthright);
+        assert!(!is_somebody_there(&run));
         assert!(
             matches!(knock(&run).await.unwrap(), Door::Nobody(_)),
             "the lock goes with its holder"

@@ -48,8 +48,17 @@ impl JobFolder {
             other => other?,
         };
         let mut order = Order { file };
-        order.write_line(job)?;
+        if let Err(error) = order.write_line(job) {
+            // A full disk: nothing was begun, and the next try may begin.
+            self.give_back()?;
+            return Err(error);
+        }
         Ok(Some(order))
+    }
+
+    /// Gives a claimed name back. Only right when nothing of the job was started.
+    pub(super) fn give_back(&self) -> std::io::Result<()> {
+        fs_err::remove_file(self.path.join(ORDER))
     }
 
     /// Whether a start was ever begun.

@@ -139,6 +139,11 @@ impl LocalRuntime {
     }
 }
 
+/// Whether the monitor of the run with this folder lives. Without it, and without an owner of the run, nothing of it goes on.
+pub fn monitor_lives(run_folder: &Path) -> bool {
+    door::is_somebody_there(run_folder)
+}
+
 enum Reached {
     Link(Arc<Link>),
     Nobody(Lock),

@@ -65,6 +65,8 @@ impl Record {
 pub struct LogWriter {
     folder: PathBuf,
     index: Option<fs_err::File>,
+    /// Whole records in it.
+    records: u64,
     stdout: Sink,
     stderr: Sink,
     trouble: Option<String>,
@@ -86,6 +88,7 @@ impl LogWriter {
         Self {
             folder: folder.to_owned(),
             index: None,
+            records: 0,
             stdout: Sink { cap, ..Sink::default() },
             stderr: Sink { cap, ..Sink::default() },
             trouble: None,
@@ -104,7 +107,7 @@ impl LogWriter {
         let kept = match write(&mut sink.file, path, fitting) {
             Ok(()) => fitting.len(),
             Err(error) => {
-                sink.forget_torn_bytes();
+                cut_back(&mut sink.file, sink.kept);
                 self.trouble.get_or_insert_with(|| error.to_string());
                 0
             }
@@ -136,8 +139,13 @@ impl LogWriter {
 
     fn record(&mut self, record: Record) {
         let path = || self.folder.join(INDEX);
-        if let Err(error) = write(&mut self.index, path, &record.encode()) {
-            self.trouble.get_or_insert_with(|| error.to_string());
+        match write(&mut self.index, path, &record.encode()) {
+            Ok(()) => self.records += 1,
+            Err(error) => {
+                // Half a record would make nonsense of all that follow.
+                cut_back(&mut self.index, self.records * RECORD as u64);
+                self.trouble.get_or_insert_with(|| error.to_string());
+            }
         }
     }
 }
@@ -158,15 +166,13 @@ fn write(
     file.as_mut().map_or(Ok(()), |open| open.write_all(bytes))
 }
 
-impl Sink {
-    /// After a write that failed midway, cuts the file back to what the index knows.
-    fn forget_torn_bytes(&mut self) {
-        let Some(file) = &mut self.file else { return };
-        // Both can only fail on a disk that already failed; the bytes then count as written without a record.
-        let cut = file.file().set_len(self.kept);
-        let back = file.seek(SeekFrom::Start(self.kept));
-        drop((cut, back));
-    }
+/// After a write that failed midway, cuts the file back to what is known to be whole.
+fn cut_back(file: &mut Option<fs_err::File>, whole: u64) {
+    let Some(file) = file else { return };
+    // Both can only fail on a disk that already failed; the bytes then count as written without a record.
+    let cut = file.file().set_len(whole);
+    let back = file.seek(SeekFrom::Start(whole));
+    drop((cut, back));
 }
 
 /// How far a log was read. Stays good while the log grows, and for a later process.

@@ -117,6 +117,10 @@ pub fn read_entries(folder: &Path) -> std::io::Result<Vec<LogEntry>> {
     while let Some(chunk) = reader.next_chunk()? {
         splitter.push(&chunk, &mut entries);
     }
+    // Written a moment ago, or left by a monitor that was killed over it.
+    while let Some(chunk) = reader.next_unindexed()? {
+        splitter.push(&chunk, &mut entries);
+    }
     splitter.finish(&mut entries);
     Ok(entries)
 }
@@ -156,6 +160,18 @@ impl LogFollower {
             }
             if !self.ended {
                 tokio::time::sleep(LOOK_EVERY).await;
+            }
+        }
+    }
+
+    /// What is left, the unfinished last lines too, of an attempt that nobody writes for any more; it need not have left a report.
+    pub fn finish(mut self) -> std::io::Result<Vec<LogEntry>> {
+        let mut entries = Vec::new();
+        loop {
+            self.ended = true;
+            entries.append(&mut self.now()?);
+            if self.ended {
+                return Ok(entries);
             }
         }
     }

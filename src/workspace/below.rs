@@ -92,7 +92,7 @@ pub(super) fn parts(path: &str) -> Option<Vec<&str>> {
 }
 
 /// Removes the folder with all that is in it, also below folders that forbid it; links are removed, never followed. Nothing there is fine.
-pub(super) fn remove_folder(folder: &Path) -> io::Result<()> {
+pub fn remove_folder(folder: &Path) -> io::Result<()> {
     let gone = |result: io::Result<()>| match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,

@@ -22,6 +22,7 @@ use crate::names::{InputName, OutputName};
 use crate::source::{Snapshot, SourceFile};
 use crate::store::{Placed, StoreError};
 
+pub use self::below::remove_folder;
 pub use self::collect::{changed_input, collect};
 pub use self::prepare::{prepare, remove};
 

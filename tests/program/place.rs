@@ -40,6 +40,12 @@ impl Running {
         read(&self.0.wait_with_output().unwrap())
     }
 
+    /// `kill -9`.
+    pub(crate) fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+
     /// Ctrl-C.
     pub(crate) fn interrupt(&self) {
         signal("-INT", &self.0.id().to_string());
@@ -275,6 +281,15 @@ impl Place {
                 }
             }
             assert!(start.elapsed() < PATIENCE, "`{task}` never ran");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until a path is there.
+    pub(crate) fn await_path(path: &Path) {
+        let start = Instant::now();
+        while !path.exists() {
+            assert!(start.elapsed() < PATIENCE, "`{}` never came", path.display());
             std::thread::sleep(Duration::from_millis(20));
         }
     }

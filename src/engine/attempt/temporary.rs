@@ -8,6 +8,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::workspace;
+
 const NAME_FILE: &str = "tmp";
 
 /// The run's folder: the one that an earlier process made, if it is still there and still only ours, else a new one in `parent`.
@@ -27,10 +29,7 @@ pub(super) fn of_run(run_folder: &Path, parent: &Path) -> io::Result<PathBuf> {
 
 /// An attempt's own, empty.
 pub(super) fn of_attempt(folder: &Path) -> io::Result<()> {
-    match fs_err::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    workspace::remove_folder(folder)?;
     std::fs::DirBuilder::new().mode(0o700).create(folder).map_err(|error| {
         io::Error::new(error.kind(), format!("cannot make {}: {error}", folder.display()))
     })
@@ -47,7 +46,7 @@ pub(in crate::engine) fn named(run_folder: &Path) -> Option<PathBuf> {
 /// Removes the run's folder and its name, when the run has ended.
 pub(in crate::engine) fn remove(run_folder: &Path) -> io::Result<()> {
     if let Some(folder) = named(run_folder) {
-        fs_err::remove_dir_all(folder)?;
+        workspace::remove_folder(&folder)?;
         fs_err::remove_file(run_folder.join(NAME_FILE))?;
     }
     Ok(())

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use crate::digest::Key;
 use crate::engine::clock;
 use crate::engine::mend::mend;
-use crate::engine::run::{Command, Grant, Input};
+use crate::engine::run::{Circumstance, Command, Grant, Input};
 use crate::engine::tail::Tail;
 use crate::event::{JobEnd, Notice, RunOutcome, Stream, Usage};
 use crate::plan::TaskIndex;
@@ -21,6 +21,9 @@ use super::live::{Happened, Live, LiveStage};
 
 /// How long to wait before looking again at a key that another run computes.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// No pause between two attempts is longer: 5 minutes and a fifth.
+const LONGEST_PAUSE: Duration = Duration::from_mins(6);
 
 impl Driver<'_> {
     /// Does one command, or puts it on its way.
@@ -57,7 +60,8 @@ impl Driver<'_> {
                 self.collect(task, attempt, key, usage);
             }
             Command::Sleep { task, until } => {
-                let pause = clock::until(until);
+                // A clock that was put back between two owners does not make the pause longer.
+                let pause = clock::until(until).min(LONGEST_PAUSE);
                 self.wait_for(async move {
                     sleep(pause).await;
                     Ok(Happened::Input(Input::BackoffOver { task }))
@@ -105,9 +109,12 @@ impl Driver<'_> {
                 if let Some(live) = self.live.get_mut(&task) {
                     live.stage = LiveStage::Running;
                 }
-                self.wait_for_job(task, attempt);
+                let beside = if running { Circumstance::Usual } else { Circumstance::Unseen };
+                self.wait_for_job(task, attempt, beside);
             }
-            Happened::JobEnded { task, attempt, report } => self.job_ended(task, attempt, report),
+            Happened::JobEnded { task, attempt, report, beside } => {
+                self.job_ended(task, attempt, report, beside);
+            }
         }
     }
 
@@ -172,18 +179,26 @@ impl Driver<'_> {
             LiveStage::Preparing(_) | LiveStage::Finding | LiveStage::Running => None,
         };
         live.stage = LiveStage::Running;
-        self.wait_for_job(task, attempt);
+        self.wait_for_job(task, attempt, Circumstance::Usual);
         if let Some(kill) = stop {
             self.stop_job(task, attempt, kill);
         }
     }
 
-    fn wait_for_job(&mut self, task: TaskIndex, attempt: u32) {
+    fn wait_for_job(&mut self, task: TaskIndex, attempt: u32, mut beside: Circumstance) {
         let attempts = Arc::clone(&self.attempts);
         let (job, folder) = (attempts.job(task, attempt), attempts.folder(task, attempt));
+        let inputs = self.results.seen_by(&attempts.pipeline, &attempts.graph.tasks[task].id.stage);
         self.wait_for(async move {
             let report = mend(|| async { Ok(attempts.runtime.wait(&job, &folder).await?) }).await?;
-            Ok(Happened::JobEnded { task, attempt, report })
+            // One that ended well is looked at when its outputs are collected; of a lost one nobody knows what it did.
+            if !report.end.is_success()
+                && !matches!(report.end, JobEnd::Lost { .. })
+                && let Some(input) = attempts.spoilt_input(task, attempt, &inputs).await
+            {
+                beside = Circumstance::SpoiltInput(input);
+            }
+            Ok(Happened::JobEnded { task, attempt, report, beside })
         });
     }
 
@@ -198,7 +213,8 @@ impl Driver<'_> {
             let attempts = Arc::clone(&attempts);
             self.wait_for(async move {
                 let holder = format!("run {}", attempts.run);
-                let claim = attempts.store.claim(&key, &holder).await?.ok();
+                // Without it another run may do the same work; that is no reason to stop this one.
+                let claim = attempts.store.claim(&key, &holder).await.ok().and_then(Result::ok);
                 Ok(Happened::Reclaimed { task, key, claim })
             });
         }
@@ -208,9 +224,14 @@ impl Driver<'_> {
         });
     }
 
-    fn job_ended(&mut self, task: TaskIndex, attempt: u32, report: JobReport) {
+    fn job_ended(
+        &mut self,
+        task: TaskIndex,
+        attempt: u32,
+        report: JobReport,
+        beside: Circumstance,
+    ) {
         let Some(live) = self.live.remove(&task) else { return };
-        let success = report.end.is_success();
         let (now, planned) = (clock::now(), &self.attempts.graph.tasks[task]);
         let id = &planned.id;
         let show = &mut |stream: Stream, text: String| {
@@ -222,20 +243,7 @@ impl Driver<'_> {
             self.report.notice(now, &Notice::Remark(remark));
         }
         let (end, usage) = (report.end, report.usage);
-        let ended =
-            move |wrote_into| Input::JobEnded { task, attempt, end, usage, wrote_into, at: now };
-        if success {
-            self.inputs.push(ended(None));
-            return;
-        }
-        // The collection of a good end sees for itself whether an input was spoiled.
-        let attempts = Arc::clone(&self.attempts);
-        let stage = &attempts.graph.tasks[task].id.stage;
-        let inputs = self.results.seen_by(&attempts.pipeline, stage);
-        self.heavy.spawn(async move {
-            let wrote_into = attempts.spoiled_input(task, attempt, &inputs).await?;
-            Ok(Happened::Input(ended(wrote_into)))
-        });
+        self.inputs.push(Input::JobEnded { task, attempt, end, usage, at: now, beside });
     }
 
     fn collect(&mut self, task: TaskIndex, attempt: u32, key: Option<Key>, usage: Usage) {
@@ -258,8 +266,8 @@ impl Driver<'_> {
                 given_up.abort();
                 self.live.remove(&task);
                 let (end, usage, at) = (JobEnd::Cancelled, Usage::default(), clock::now());
-                let wrote_into = None;
-                self.inputs.push(Input::JobEnded { task, attempt, end, usage, wrote_into, at });
+                let beside = Circumstance::Usual;
+                self.inputs.push(Input::JobEnded { task, attempt, end, usage, at, beside });
             }
             LiveStage::Starting { stop } => *stop = Some(kill),
             LiveStage::Finding | LiveStage::Running => {

@@ -53,7 +53,7 @@ impl Cleaner {
 impl Remove {
     fn remove(self) {
         match self {
-            Self::Folder(folder) => drop(fs_err::remove_dir_all(folder)),
+            Self::Folder(folder) => drop(workspace::remove_folder(&folder)),
             Self::Work(attempt) => drop(workspace::remove(&attempt)),
         }
     }

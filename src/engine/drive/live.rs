@@ -4,7 +4,7 @@ use tokio::task::AbortHandle;
 
 use crate::digest::Key;
 use crate::engine::attempt::Resolved;
-use crate::engine::run::{ClaimAnswer, Input};
+use crate::engine::run::{Circumstance, ClaimAnswer, Input};
 use crate::engine::tail::Tail;
 use crate::event::Failure;
 use crate::names::JobName;
@@ -42,7 +42,7 @@ pub(super) enum Happened {
     Started { task: TaskIndex, attempt: u32 },
     Adoption { task: TaskIndex, attempt: u32, running: bool },
     Reclaimed { task: TaskIndex, key: Key, claim: Option<Claim> },
-    JobEnded { task: TaskIndex, attempt: u32, report: JobReport },
+    JobEnded { task: TaskIndex, attempt: u32, report: JobReport, beside: Circumstance },
     Wished(Option<Wish>),
     Nothing,
 }

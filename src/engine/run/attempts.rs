@@ -4,12 +4,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use crate::event::{Failure, JobEnd, RunEvent, Usage, Waiting};
-use crate::names::InputName;
 use crate::plan::TaskIndex;
 
 use super::Run;
 use super::task::{Outcome, TaskState};
-use super::vocabulary::{Command, Product};
+use super::vocabulary::{Circumstance, Command, Product};
 
 /// So many attempts in a row may be lost before the task fails; they do not use up `retries`.
 const LOST_IN_A_ROW: u32 = 5;
@@ -31,8 +30,8 @@ impl Run {
         attempt: u32,
         end: JobEnd,
         usage: Usage,
-        wrote_into: Option<InputName>,
         at: u64,
+        beside: Circumstance,
     ) {
         self.said.events.push(RunEvent::AttemptEnded {
             task: self.id(task),
@@ -42,14 +41,18 @@ impl Run {
         });
         if end.is_success() {
             self.collect(task, usage);
-        } else {
-            // Whoever stopped the job wants no verdict on it.
-            let stopped = self.nothing_new(task) && end == JobEnd::Cancelled;
-            let cause = match wrote_into.filter(|_| !stopped) {
-                Some(input) => Failure::InputChanged { input },
-                None => Failure::Job(end),
-            };
-            self.attempt_over(task, cause, at);
+            return;
+        }
+        // Whoever stopped the job wants no verdict on it.
+        let stopped = self.nothing_new(task) && end == JobEnd::Cancelled;
+        match beside {
+            Circumstance::SpoiltInput(input) if !stopped => {
+                self.attempt_over(task, Failure::InputChanged { input }, at);
+            }
+            Circumstance::Unseen => self.over_or_again(task, Failure::Job(end), at, true),
+            Circumstance::Usual | Circumstance::SpoiltInput(_) => {
+                self.attempt_over(task, Failure::Job(end), at);
+            }
         }
     }
 
@@ -97,7 +100,13 @@ impl Run {
     /// A lost attempt (and one that somebody else stopped) does not use up `retries`. A stage that wrote into
     /// its input would do so again. Once nothing new may start, no attempt follows.
     pub(super) fn attempt_over(&mut self, task: TaskIndex, cause: Failure, at: u64) {
+        self.over_or_again(task, cause, at, false);
+    }
+
+    /// The same; an end that nobody saw is followed by another attempt also when `retries` are used up. Not of a hook.
+    fn over_or_again(&mut self, task: TaskIndex, cause: Failure, at: u64, unseen: bool) {
         self.let_go(task);
+        let unseen = unseen && !self.is_hook(task);
         let nothing_new = self.nothing_new(task);
         let entry = &mut self.tasks[task];
         let pause = match &cause {
@@ -123,10 +132,13 @@ impl Run {
                 if matches!(cause, Failure::Job(JobEnd::OutOfMemory { .. })) {
                     entry.out_of_memory += 1;
                 }
-                let again = !nothing_new
-                    && !matches!(cause, Failure::InputChanged { .. })
-                    && entry.spent <= self.facts.tasks[task].retries.max;
-                again.then(|| self.backoff(task))
+                if nothing_new || matches!(cause, Failure::InputChanged { .. }) {
+                    None
+                } else if entry.spent <= self.facts.tasks[task].retries.max {
+                    Some(self.backoff(task))
+                } else {
+                    unseen.then_some(0)
+                }
             }
         };
         match pause {

@@ -7,7 +7,7 @@ use crate::event::{Created, JobEnd, NotCached, Reason, RunEvent, RunOutcome, Usa
 use crate::plan::Graph;
 use crate::state::Recorded;
 
-use super::vocabulary::{ClaimAnswer, Command, Input, Product, Resolution};
+use super::vocabulary::{Circumstance, ClaimAnswer, Command, Input, Product, Resolution};
 use super::{Contradiction, Facts, Run};
 
 /// What a rehearsal did.
@@ -62,8 +62,8 @@ fn answer(command: &Command) -> Option<Input> {
                 attempt,
                 end: JobEnd::Exited(0),
                 usage: Usage::default(),
-                wrote_into: None,
                 at: 0,
+                beside: Circumstance::Usual,
             }
         }
         Command::Collect { task, attempt, key, .. } => Input::Collected {

@@ -111,14 +111,8 @@ impl Hand {
 
     fn ended(&mut self, task: usize, end: JobEnd) -> &mut Self {
         let attempt = self.run.tasks[task].attempts;
-        self.put(Input::JobEnded {
-            task,
-            attempt,
-            end,
-            usage: Usage::default(),
-            wrote_into: None,
-            at: 1000,
-        })
+        let (usage, beside) = (Usage::default(), Circumstance::Usual);
+        self.put(Input::JobEnded { task, attempt, end, usage, at: 1000, beside })
     }
 
     fn collected(&mut self, task: usize, metrics: &[(&str, f64)]) -> &mut Self {
@@ -335,8 +329,8 @@ fn who_writes_into_an_input_is_not_tried_again() {
         attempt: 1,
         end: JobEnd::Exited(1),
         usage: Usage::default(),
-        wrote_into: Some("data".parse().unwrap()),
         at: 0,
+        beside: Circumstance::SpoiltInput("data".parse().unwrap()),
     });
     assert_eq!(
         hand.said(),

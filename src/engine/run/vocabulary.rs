@@ -21,14 +21,14 @@ pub enum Input {
     ClaimFree { task: TaskIndex },
     /// What [`Command::Start`] needed before the job could not be made; there was no job.
     LaunchFailed { task: TaskIndex, attempt: u32, failure: Failure },
-    /// The job of an attempt is over, at Unix milliseconds. `wrote_into`: of a bad end, an input that it spoiled.
+    /// The job of an attempt is over, at Unix milliseconds.
     JobEnded {
         task: TaskIndex,
         attempt: u32,
         end: JobEnd,
         usage: Usage,
-        wrote_into: Option<InputName>,
         at: u64,
+        beside: Circumstance,
     },
     /// Answers [`Command::Collect`], at Unix milliseconds.
     Collected { task: TaskIndex, attempt: u32, result: Result<Product, Failure>, at: u64 },
@@ -38,6 +38,18 @@ pub enum Input {
     StopWished { by: String, kill: bool },
     /// The run's own timeout is over.
     RunTimedOut,
+}
+
+/// What else is known of a job that is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Circumstance {
+    /// Nothing that changes what follows.
+    Usual,
+    /// It had ended before this process took the run up. A bad end is then like that of a run that is opened again: another
+    /// attempt follows, as whoever resumes has mended something.
+    Unseen,
+    /// It ended badly and had written into this input. Another attempt would do so again.
+    SpoiltInput(InputName),
 }
 
 /// What a look at a task's key found.

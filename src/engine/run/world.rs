@@ -17,7 +17,9 @@ use crate::names::{Owner, RunId, TaskId};
 use crate::plan::{Graph, TaskIndex};
 use crate::state::Recorded;
 
-use super::{ClaimAnswer, Command, Facts, Input, Product, Resolution, Reused, Run, Step};
+use super::{
+    Circumstance, ClaimAnswer, Command, Facts, Input, Product, Resolution, Reused, Run, Step,
+};
 
 pub(super) fn created() -> RunEvent {
     RunEvent::Created(Box::new(Created {
@@ -304,15 +306,21 @@ impl World {
             Command::AwaitClaim { task, .. } => Input::ClaimFree { task },
             Command::Start { task, attempt, .. } => self.job_ended(task, attempt),
             Command::Adopt { task, attempt, .. } if self.jobs.contains(&(task, attempt)) => {
-                self.job_ended(task, attempt)
+                let mut answer = self.job_ended(task, attempt);
+                if let Input::JobEnded { beside, .. } = &mut answer
+                    && self.dice.percent(50)
+                {
+                    *beside = Circumstance::Unseen;
+                }
+                answer
             }
             Command::Adopt { task, attempt, .. } => Input::JobEnded {
                 task,
                 attempt,
                 end: JobEnd::Lost { why: "never started".to_owned() },
                 usage: Usage::default(),
-                wrote_into: None,
                 at: 0,
+                beside: Circumstance::Unseen,
             },
             Command::Collect { task, attempt, key, .. } => {
                 let mut dice = fate.of(task, attempt, 3);
@@ -358,7 +366,8 @@ impl World {
         } else {
             JobEnd::Exited(0)
         };
-        Input::JobEnded { task, attempt, end, usage: Usage::default(), wrote_into: None, at: 0 }
+        let (usage, beside) = (Usage::default(), Circumstance::Usual);
+        Input::JobEnded { task, attempt, end, usage, at: 0, beside }
     }
 }
 

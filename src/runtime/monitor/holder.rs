@@ -69,7 +69,10 @@ impl Holder {
         };
         let spawned = match spawn(job, order, &self.surroundings) {
             Ok(spawned) => spawned,
-            Err(SpawnFailure::Machine(error)) => return Err(error.to_string()),
+            Err(SpawnFailure::Machine(error)) => {
+                let again = folder.give_back();
+                return Err(again.err().unwrap_or(error).to_string());
+            }
             Err(SpawnFailure::Program(refused)) => {
                 let usage = Usage { peak_memory: 0, cpu_ms: 0, wall_ms: 0 };
                 let end = JobEnd::Exited(refused.code);

@@ -102,12 +102,21 @@ pub(super) fn spawn(
             remarks.push(format!("the job's process could not be noted: {error}"));
         }
     }
+    match take_pipes(&mut child, log) {
+        Ok(pipes) => Ok(Spawned { main, pipes, cgroup, remarks }),
+        Err(error) => {
+            // Nobody could hear it, so it must not go on. Both fail only when it has ended already.
+            drop((child.kill(), child.wait()));
+            Err(SpawnFailure::Machine(error))
+        }
+    }
+}
+
+fn take_pipes(child: &mut std::process::Child, log: LogWriter) -> std::io::Result<Pipes> {
     let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
-        return Err(SpawnFailure::Machine(std::io::Error::other("a program without its pipes")));
+        return Err(std::io::Error::other("a program without its pipes"));
     };
-    let pipes = Pipes::new(OwnedFd::from(stdout), OwnedFd::from(stderr), log)
-        .map_err(SpawnFailure::Machine)?;
-    Ok(Spawned { main, pipes, cgroup, remarks })
+    Pipes::new(OwnedFd::from(stdout), OwnedFd::from(stderr), log)
 }
 
 /// Tells a program that cannot be executed from a machine that cannot start any.

@@ -1,0 +1,97 @@
+//! What comes after a death, a damage or an interruption that nobody of flowrun saw.
+
+use std::time::{Duration, Instant};
+
+use crate::place::{Place, assert_no_process};
+
+fn repo(pipeline: &str) -> Place {
+    let place = Place::repo();
+    place.write("pipeline.yaml", pipeline);
+    place.commit("first");
+    place
+}
+
+#[test]
+fn resume_tries_again_what_failed_while_nobody_was_there() {
+    let place = Place::repo();
+    let (go, mended) = (place.outside("go"), place.outside("mended"));
+    place.write(
+        "pipeline.yaml",
+        &format!(
+            "version: \"2\"\nname: unseen\nstages:\n  one:\n    run: while ! test -e {}; do sleep 0.02; done; test -e {}\n",
+            go.display(),
+            mended.display()
+        ),
+    );
+    place.commit("first");
+    let run = place.spawn(&["apply"]);
+    place.await_running("one");
+    Place::await_path(&place.attempt_file("one", "order.json"));
+    run.kill();
+    fs_err::write(&go, "").unwrap();
+    Place::await_path(&place.attempt_file("one", "end.json"));
+    let again = place.run(&["resume"]);
+    assert_eq!(again.code, 4, "it tries once more and no oftener: {}", again.stderr);
+    let tries = place.tasks()[0]["attempts"].as_u64();
+    assert_eq!(tries, Some(2), "{}", again.stderr);
+
+    fs_err::remove_file(&go).unwrap();
+    let run = place.spawn(&["resume"]);
+    place.await_running("one");
+    Place::await_path(&place.attempt_file("one", "order.json"));
+    run.kill();
+    fs_err::write(&go, "").unwrap();
+    Place::await_path(&place.attempt_file("one", "end.json"));
+    fs_err::write(&mended, "").unwrap();
+    place.run(&["resume"]).success();
+}
+
+#[test]
+fn a_failed_stage_that_wrote_into_its_input_is_told_and_the_next_run_makes_it_again() {
+    let place = repo(
+        "version: \"2\"\nname: spoilt\nstages:\n  one:\n    run: echo data > o\n    files: []\n    outputs: {o: o}\n  \
+         two:\n    run: chmod u+w \"$FLOWRUN_INPUT_O\"; echo more >> \"$FLOWRUN_INPUT_O\"; exit 3\n    files: []\n    inputs: {o: one.o}\n    retries: {max: 2, backoff: 10ms}\n",
+    );
+    if place.reflinks() {
+        return;
+    }
+    let output = place.run(&["apply"]);
+    assert_eq!(output.code, 4, "{}", output.stderr);
+    assert!(output.stderr.contains("wrote into its input `o`"), "{}", output.stderr);
+    assert_eq!(place.tasks()[1]["attempts"], 1, "it would do so again");
+    // The artifact is gone, so this run can only end, and it says how to go on.
+    let output = place.run(&["resume"]);
+    assert_eq!(output.code, 4, "{}", output.stderr);
+    assert!(output.stderr.contains("`flowrun apply` makes it again"), "{}", output.stderr);
+    place.run(&["apply", "--until", "one"]).success();
+    assert_eq!(place.output("one", "o"), "data\n");
+}
+
+#[test]
+fn following_a_log_ends_when_nobody_can_write_to_it_any_more() {
+    let place =
+        repo("version: \"2\"\nname: silent\nstages:\n  one:\n    run: echo begun; sleep 71.5\n");
+    let run = place.spawn(&["apply"]);
+    place.await_running("one");
+    Place::await_path(&place.attempt_file("one", "index"));
+    run.kill();
+    place.kill_monitors();
+    let start = Instant::now();
+    let log = place.run(&["logs", "-f", "latest", "one"]).success();
+    assert_eq!(log.stdout, "begun\n");
+    assert!(start.elapsed() < Duration::from_secs(60), "it waited for the job");
+    place.run(&["cancel", "latest"]).success();
+    assert_no_process("sleep 71.5");
+}
+
+#[test]
+fn a_stage_may_ruin_its_own_folder() {
+    let place = repo(
+        "version: \"2\"\nname: ruin\nstages:\n  all:\n    run: rm -rf \"$(dirname \"$HOME\")\"\n  \
+         work:\n    run: rm -rf \"$PWD\"\n    outputs: {o: o}\n  \
+         con:\n    run: mkdir shut && touch shut/x && chmod 000 shut .; chmod 000 \"$TMPDIR\"\n",
+    );
+    assert_eq!(place.run(&["apply", "--keep-going"]).code, 4);
+    assert_eq!(place.states(), ["all done", "work failed", "con done"]);
+    place.run(&["logs", "-f", "latest", "all"]).success();
+}
