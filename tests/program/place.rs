@@ -247,15 +247,21 @@ impl Place {
     pub(crate) fn attempt_file(&self, task: &str, name: &str) -> PathBuf {
         let run = self.runs()[0]["run"].as_str().unwrap().to_owned();
         let number = 1 + self.tasks().iter().position(|row| row["task"] == task).unwrap();
-        let folders = fs_err::read_dir(self.home().join("runs").join(run)).unwrap();
-        let mut found: Vec<PathBuf> = folders
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| {
-                path.file_name().unwrap().to_str().unwrap().starts_with(&format!("{number}-"))
-            })
-            .collect();
-        found.sort();
-        found.pop().unwrap().join(name)
+        let prefix = format!("{number}-");
+        let is_attempt = |path: &PathBuf| {
+            path.file_name().is_some_and(|name| name.to_str().unwrap().starts_with(&prefix))
+        };
+        // An attempt is journalled before its folder is made.
+        let start = Instant::now();
+        loop {
+            let folders = fs_err::read_dir(self.home().join("runs").join(&run)).unwrap();
+            let found = folders.map(|entry| entry.unwrap().path()).filter(is_attempt).max();
+            if let Some(found) = found {
+                return found.join(name);
+            }
+            assert!(start.elapsed() < PATIENCE, "`{task}` has no attempt");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Every file below a part of the store.
