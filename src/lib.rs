@@ -6,6 +6,7 @@ pub mod digest;
 pub mod event;
 pub mod names;
 pub mod scalar;
+pub mod words;
 
 pub mod spec;
 

@@ -11,6 +11,7 @@ const LAYERS: &[(&str, u8, &[&str])] = &[
     ("names", 0, &["scalar", "digest"]),
     ("scalar", 0, &[]),
     ("digest", 0, &[]),
+    ("words", 0, &[]),
     ("event", 0, &["names", "scalar", "digest"]),
     ("spec", 1, &[]),
     ("source", 2, &[]),
@@ -203,9 +204,9 @@ fn files_stay_small() {
     assert!(median <= MEDIAN, "the median file has {median} lines");
 }
 
+/// Without tests and comments: doc comments are asked for, and a limit on them would be paid by leaving them out.
 fn own_lines(text: &str) -> usize {
-    let end = text.find("#[cfg(test)]\nmod tests").unwrap_or(text.len());
-    text[..end].lines().count()
+    code(text).lines().count()
 }
 
 #[test]

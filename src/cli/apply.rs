@@ -11,7 +11,7 @@ use super::launch::{Ask, Launched, launch};
 use super::load::{Loaded, load};
 use super::place::{self, Place};
 use super::prepare::Prepared;
-use super::screen::{Screen, to_stderr, visible};
+use super::screen::{Screen, to_stderr};
 use super::settings::Settings;
 use super::signals;
 use super::target::{self, Target};
@@ -19,6 +19,7 @@ use crate::engine::drive::Stop;
 use crate::event::Selection;
 use crate::source::Snapshot;
 use crate::state::RunFilter;
+use crate::words::visible;
 
 /// Runs a pipeline.
 pub(crate) async fn apply(
@@ -114,7 +115,7 @@ fn selection(loaded: &Loaded, asked: &SelectionFlags) -> Result<Selection, CliEr
             .filter(|stage| !stage.outside_dag)
             .map(|stage| format!("`{}`", stage.name))
             .collect();
-        CliError::usage(error.to_string(), format!("use one of {}", super::screen::list(&names)))
+        CliError::usage(error.to_string(), format!("use one of {}", crate::words::list(&names)))
     })
 }
 
@@ -137,7 +138,7 @@ async fn confirm_origin(place: &Place, snapshot: &Snapshot, yes: bool) -> Result
         return Ok(());
     }
     let commit = id.commit.as_deref().unwrap_or("no commit");
-    let what = visible(&format!("{} at {commit}", id.origin));
+    let what = format!("{} at {commit}", visible(&id.origin));
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
         return Err(CliError::usage(
             format!("{what} was never applied here, and nobody is there to be asked"),

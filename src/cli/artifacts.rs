@@ -9,11 +9,12 @@ use super::error::CliError;
 use super::exit::Exit;
 use super::find;
 use super::place::{Place, open_store};
-use super::screen::{Screen, bytes, count, push_line, visible};
+use super::screen::{Screen, push_line};
 use super::settings::Settings;
 use crate::digest::Digest;
 use crate::names::suggest;
 use crate::store::{Entry, EntryKind};
+use crate::words::{bytes, count, visible};
 
 /// Looks into the store.
 pub(crate) async fn store(

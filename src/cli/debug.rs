@@ -13,7 +13,8 @@ use super::logs::choose_attempt;
 use super::place::Place;
 use super::screen::{Screen, to_stderr};
 use super::settings::Settings;
-use crate::runtime::Job;
+use crate::runtime::{Job, ordered_job};
+use crate::words::shell_words;
 
 /// Becomes the shell; returns only with an error.
 pub(crate) async fn debug(
@@ -28,7 +29,12 @@ pub(crate) async fn debug(
     let attempts = place.state.attempts(run.id).await?;
     let attempt = choose_attempt(run.id, task, &attempts, args.attempt)?;
     let folder = place.home.run(run.id).join(format!("{number}-{attempt}"));
-    let job = read_order(&folder)?;
+    let job = ordered_job(&folder).ok_or_else(|| {
+        CliError::missing(
+            "the attempt has left nothing to look at",
+            "run the stage again with `flowrun apply --force STAGE --keep-work`",
+        )
+    })?;
     let job = if job.directory.is_dir() {
         if attempts
             .iter()
@@ -42,22 +48,6 @@ pub(crate) async fn debug(
         debug_folder::prepare(&place, &run, &task.task, &folder, job).await?
     };
     become_shell(&args, settings, job, &place.home.temporary())
-}
-
-fn read_order(folder: &Path) -> Result<Job, CliError> {
-    let path = folder.join("order.json");
-    let bytes = fs_err::read(&path).map_err(|error| {
-        CliError::missing(
-            format!("the attempt has left nothing to look at: {error}"),
-            "run the stage again with `flowrun apply --force STAGE --keep-work`",
-        )
-    })?;
-    serde_json::from_slice(&bytes).map_err(|error| {
-        CliError::missing(
-            format!("`{}` cannot be read: {error}", path.display()),
-            "run the stage again with `flowrun apply --force STAGE --keep-work`",
-        )
-    })
 }
 
 fn become_shell(
@@ -95,34 +85,4 @@ fn become_shell(
         format!("`{}` cannot be started: {error}", command[0]),
         "name a program that is there with `--shell`",
     ))
-}
-
-/// A command as it is typed in a shell.
-fn shell_words(command: &[String]) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_./:=@%+,-".contains(c);
-    let words: Vec<String> = command
-        .iter()
-        .map(|word| {
-            if !word.is_empty() && word.chars().all(plain) {
-                word.clone()
-            } else {
-                format!("'{}'", word.replace('\'', "'\\''"))
-            }
-        })
-        .collect();
-    words.join(" ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn commands_can_be_typed_again() {
-        let words = |words: &[&str]| {
-            shell_words(&words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>())
-        };
-        assert_eq!(words(&["sh", "-e", "-c", "echo a b"]), "sh -e -c 'echo a b'");
-        assert_eq!(words(&["a", "", "it's"]), "a '' 'it'\\''s'");
-    }
 }

@@ -1,21 +1,42 @@
 //! Runs and tasks as people name them: `latest`, the beginning of an id; `train`, `train[trees=100]`.
 
 use super::error::CliError;
-use super::screen::list;
 use crate::names::suggest;
-use crate::state::{RunFilter, RunRow, State, TaskRow};
+use crate::state::{FoundRun, RunFilter, RunRow, State, TaskRow};
+use crate::words::{count, list, short_list};
 
 /// How many candidates a message names.
 const NAMED: usize = 5;
 
-/// The run that `text` names.
+/// The run that `text` names: `latest`, `latest~2` (the third newest), an id or the beginning of one.
 pub(crate) async fn run(state: &State, text: &str) -> Result<RunRow, CliError> {
-    if let Ok(id) = text.parse() {
-        return state.run(id).await?.ok_or_else(|| no_run(text));
+    if let Some(back) = text.strip_prefix("latest~") {
+        let back: u32 = back.parse().map_err(|_| no_run(text))?;
+        let filter = RunFilter { limit: Some(back.saturating_add(1)), ..RunFilter::default() };
+        let mut rows = state.runs(&filter).await?;
+        let there = rows.len();
+        let oldest = rows.pop().filter(|_| there > back as usize);
+        return oldest.ok_or_else(|| {
+            CliError::usage(
+                format!("there is no run `{text}`: {} so far", count(there, "run")),
+                "see them with `flowrun runs`",
+            )
+        });
     }
-    let limit = (text == "latest").then_some(1);
-    let rows = state.runs(&RunFilter { limit, ..RunFilter::default() }).await?;
-    choose(rows, text)
+    match state.find_run(text).await? {
+        FoundRun::One(id) => state.run(id).await?.ok_or_else(|| no_run(text)),
+        FoundRun::Missing if text == "latest" => {
+            Err(CliError::usage("there is no run yet", "start one with `flowrun apply`"))
+        }
+        FoundRun::Missing => Err(no_run(text)),
+        FoundRun::Several(ids) => {
+            let ids: Vec<String> = ids.iter().map(|id| format!("`{id}`")).collect();
+            Err(CliError::usage(
+                format!("several runs begin with `{text}`"),
+                format!("give more of the id: {}", short_list(&ids, NAMED)),
+            ))
+        }
+    }
 }
 
 /// The newest run.
@@ -25,33 +46,15 @@ pub(crate) async fn latest(state: &State) -> Result<RunRow, CliError> {
 
 /// Whether a text can only be meant as a run: `latest`, or the beginning of an id.
 pub(crate) fn looks_like_run(text: &str) -> bool {
-    text == "latest" || (text.starts_with("01") && text.chars().all(|c| c.is_ascii_alphanumeric()))
-}
-
-fn choose(rows: Vec<RunRow>, text: &str) -> Result<RunRow, CliError> {
-    if text == "latest" {
-        return rows.into_iter().next().ok_or_else(|| {
-            CliError::usage("there is no run yet", "start one with `flowrun apply`")
-        });
-    }
-    let beginning = text.to_ascii_uppercase();
-    let mut fitting: Vec<RunRow> =
-        rows.into_iter().filter(|row| row.id.to_string().starts_with(&beginning)).collect();
-    if fitting.len() > 1 {
-        let ids: Vec<String> =
-            fitting.iter().take(NAMED).map(|row| format!("`{}`", row.id)).collect();
-        return Err(CliError::usage(
-            format!("{} runs begin with `{text}`", fitting.len()),
-            format!("give more of the id: {}", list(&ids)),
-        ));
-    }
-    fitting.pop().ok_or_else(|| no_run(text))
+    text == "latest"
+        || text.starts_with("latest~")
+        || (text.starts_with("01") && text.chars().all(|c| c.is_ascii_alphanumeric()))
 }
 
 fn no_run(text: &str) -> CliError {
     CliError::usage(
         format!("there is no run `{text}`"),
-        "use an id of `flowrun runs`, the beginning of one, or `latest`",
+        "use an id of `flowrun runs`, the beginning of one, `latest`, or `latest~1` for the one before",
     )
 }
 
@@ -131,7 +134,7 @@ mod tests {
 
     #[test]
     fn runs_are_told_from_tasks() {
-        assert!(looks_like_run("latest"));
+        assert!(looks_like_run("latest") && looks_like_run("latest~2"));
         assert!(looks_like_run("01JD8ZK"));
         assert!(!looks_like_run("train"));
     }

@@ -11,10 +11,11 @@ use super::error::CliError;
 use super::exit::Exit;
 use super::launch::pin_name;
 use super::place::{self, Place};
-use super::screen::{Screen, bytes, count};
+use super::screen::Screen;
 use super::settings::Settings;
 use crate::names::{PipelineName, RunId};
 use crate::state::{RunFilter, RunLock, RunRow, RunState};
+use crate::words::{bytes, count};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -48,6 +49,9 @@ pub(crate) async fn gc(
         for folder in &folders {
             fs_err::remove_dir_all(folder)?;
         }
+    }
+    if !args.dry_run {
+        place.state.forget_unused_parts().await?;
     }
     let keep_records = Duration::from_millis(young);
     let swept = place.store.collect_garbage(keep_records, GRACE, args.dry_run).await?;

@@ -11,7 +11,7 @@ use super::exit::Exit;
 use super::screen::Screen;
 use super::settings::Caller;
 use crate::names::PipelineName;
-use crate::report::words::shell_word;
+use crate::words::shell_word;
 
 /// The files of the template; only the standard library of Python is needed.
 const FILES: &[(&str, &str)] = &[

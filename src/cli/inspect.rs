@@ -1,8 +1,6 @@
-//! `flowrun status`, `runs`, `runs diff`, `why`: rows as text or JSON.
+//! `flowrun status`, `runs`, `runs diff`: rows as text or JSON.
 
-use serde_json::json;
-
-use super::args::{RunsArgs, RunsCommand, StatusArgs, WhyArgs};
+use super::args::{RunsArgs, RunsCommand, StatusArgs};
 use super::clock;
 use super::error::CliError;
 use super::exit::Exit;
@@ -11,8 +9,6 @@ use super::place::Place;
 use super::screen::Screen;
 use super::settings::Settings;
 use crate::names::RunId;
-use crate::plan::verdict::told;
-use crate::report::words::visible;
 use crate::report::{
     RunSide, diff_json, diff_text, runs_json, runs_text, status_home, status_home_json, status_run,
     status_run_json,
@@ -100,34 +96,6 @@ pub(crate) async fn runs(
         screen.json(&runs_json(&runs))?;
     } else {
         screen.data(&runs_text(clock::now(), &runs, screen.colour_out))?;
-    }
-    Ok(Exit::Done)
-}
-
-/// Says why a task ran, was reused, skipped or failed.
-pub(crate) async fn why(
-    args: WhyArgs,
-    settings: &Settings,
-    screen: Screen,
-) -> Result<Exit, CliError> {
-    let place = Place::open(settings).await?;
-    let row = find::run(&place.state, &args.run).await?;
-    let tasks = place.state.tasks(row.id).await?;
-    let (_, task) = find::task(&tasks, &args.task)?;
-    let events: Vec<_> =
-        place.state.events(row.id, 0).await?.into_iter().map(|recorded| recorded.event).collect();
-    let lines = told(&events, &task.task);
-    if args.output.json() {
-        screen.json(&json!({
-            "run": row.id,
-            "task": task.label,
-            "state": task.state,
-            "key": task.key,
-            "why": lines,
-        }))?;
-    } else {
-        let lines: Vec<String> = lines.iter().map(|line| visible(line).into_owned()).collect();
-        screen.data(&format!("{} of run {}\n{}", task.label, row.id, lines.join("\n")))?;
     }
     Ok(Exit::Done)
 }

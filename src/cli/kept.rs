@@ -1,5 +1,6 @@
 //! What a run's folder keeps so that the run can be continued: the pipeline file as it was, and how it was called.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +14,10 @@ use super::load::PipelineFile;
 use super::place::{self, Place};
 use super::prepare::Prepared;
 use crate::digest::Digest;
-use crate::source;
+use crate::names::StageName;
+use crate::plan::KeyContext;
+use crate::source::{self, Snapshot, SourceFile};
+use crate::spec::Pipeline;
 use crate::state::RunRow;
 
 const FILE: &str = "pipeline.yaml";
@@ -65,21 +69,51 @@ fn kept(folder: &Path, digest: Digest) -> Result<(PipelineFile, bool), CliError>
     Ok((file, keep_going))
 }
 
+/// What a run was made of.
+pub(crate) struct Code {
+    file: PipelineFile,
+    pipeline: Arc<Pipeline>,
+    snapshot: Snapshot,
+    keep_going: bool,
+}
+
+/// Reads what a run was made of: its file as it was, and its tree.
+pub(crate) fn code(place: &Place, row: &RunRow) -> Result<Code, CliError> {
+    let (file, keep_going) = kept(&place.home.run(row.id), row.created.file)?;
+    let pipeline = Arc::new(file.check()?);
+    let sources = place::source(&place.home, &place.settings.caller);
+    let snapshot = source::open(&sources, &row.created.snapshot)?;
+    Ok(Code { file, pipeline, snapshot, keep_going })
+}
+
+impl Code {
+    /// The files a stage sees, sorted by path; none when the file has no such stage.
+    pub(crate) fn stage_files(&self, stage: &StageName) -> Vec<SourceFile> {
+        if !self.pipeline.stages.contains_key(stage) {
+            return Vec::new();
+        }
+        let context = KeyContext::new(
+            BTreeMap::new(),
+            Arc::clone(&self.snapshot.files),
+            self.snapshot.id.base.clone(),
+            self.file.name.clone(),
+            BTreeMap::new(),
+            BTreeMap::new(),
+        );
+        context.stage_files(&self.pipeline, stage).into_iter().cloned().collect()
+    }
+}
+
 /// Makes a run ready to go on: same commit, file and params. Also says whether it was launched with `--keep-going`.
 pub(crate) fn reopen(place: &Place, row: &RunRow) -> Result<(Prepared, bool), CliError> {
-    let settings = &place.settings;
-    let created = &row.created;
-    let (file, keep_going) = kept(&place.home.run(row.id), created.file)?;
-    let pipeline = file.check()?;
-    let sources = place::source(&place.home, &settings.caller);
-    let snapshot = source::open(&sources, &created.snapshot)?;
+    let Code { file, pipeline, snapshot, keep_going } = code(place, row)?;
     let prepared = Prepared::new(
         file,
-        Arc::new(pipeline),
+        pipeline,
         snapshot,
-        created.params.clone(),
-        created.selection.clone(),
-        &place::environment(&place.home, &settings.caller),
+        row.created.params.clone(),
+        row.created.selection.clone(),
+        &place::environment(&place.home, &place.settings.caller),
     )?;
     Ok((prepared, keep_going))
 }

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::CliError;
-use super::screen::{Screen, count};
+use super::screen::Screen;
 use super::target::{FILE_NAMES, Target, without_userinfo};
 use crate::digest::Digest;
 use crate::names::suggest;
 use crate::source::{self, Origin, Snapshot, SourceSettings};
 use crate::spec::{self, Pipeline, Problems};
+use crate::words::count;
 
 /// The bytes of a pipeline file and how it is called.
 #[derive(Debug, Clone)]
@@ -220,7 +221,7 @@ fn params(pipeline: &Pipeline, given: &[String]) -> Result<Params, CliError> {
             None if names.is_empty() => "declare it under `params`, or leave it out".to_owned(),
             None => {
                 let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-                format!("use one of {}", super::screen::list(&names))
+                format!("use one of {}", crate::words::list(&names))
             }
         };
         return Err(CliError::usage(format!("there is no param `{name}`"), help));

@@ -9,7 +9,7 @@ use super::error::CliError;
 use super::exit::Exit;
 use super::find;
 use super::place::Place;
-use super::screen::{Screen, visible};
+use super::screen::Screen;
 use super::settings::Settings;
 use crate::event::Stream;
 use crate::names::{RunId, TaskId};
@@ -17,6 +17,7 @@ use crate::runtime::local::monitor_lives;
 use crate::runtime::log::LogPosition;
 use crate::runtime::log_lines::{LogEntry, LogFollower, read_entries};
 use crate::state::{AttemptRow, TaskRow, owner_alive};
+use crate::words::visible;
 
 /// Lines that are written to stdout at once.
 const AT_ONCE: usize = 1024;
@@ -108,10 +109,7 @@ pub(crate) fn choose_attempt(
             ),
             None => CliError::usage(
                 format!("task `{}` has not run in run {run}", task.label),
-                format!(
-                    "see `flowrun why {run} {}`",
-                    crate::report::words::shell_word(&task.label)
-                ),
+                format!("see `flowrun why {run} {}`", crate::words::shell_word(&task.label)),
             ),
         });
     };
@@ -161,7 +159,7 @@ impl Form {
         } else if self.raw {
             text
         } else {
-            visible(&text)
+            visible(&text).into_owned()
         }
     }
 }

@@ -40,6 +40,7 @@ mod logs;
 mod plan;
 mod resume;
 mod validate;
+mod why;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -128,7 +129,7 @@ async fn command(command: Command, settings: &Settings, screen: Screen) -> Resul
         Command::Status(args) => inspect::status(args, settings, screen).await,
         Command::Logs(args) => logs::logs(args, settings, screen).await,
         Command::Runs(args) => inspect::runs(args, settings, screen).await,
-        Command::Why(args) => inspect::why(args, settings, screen).await,
+        Command::Why(args) => why::why(args, settings, screen).await,
         Command::Resume(args) => resume::resume(args, settings, screen).await,
         Command::Cancel(args) => cancel::cancel(args, settings, screen).await,
         Command::Debug(args) => debug::debug(args, settings, screen).await,

@@ -12,12 +12,13 @@ use super::exit::Exit;
 use super::home::Home;
 use super::place::Place;
 use super::prepare::Prepared;
-use super::screen::{Screen, visible};
+use super::screen::Screen;
 use super::settings::Settings;
 use super::target;
+use crate::plan::Plan;
 use crate::plan::show;
-use crate::plan::{Plan, Verdict};
 use crate::store::{Lookup, Store, StoreError};
+use crate::words::visible;
 
 /// Shows what `apply` would do.
 pub(crate) async fn plan(
@@ -47,10 +48,7 @@ pub(crate) async fn plan(
 }
 
 fn exit_of(plan: &Plan, asked: bool) -> Exit {
-    let acts = |verdict: &Verdict| {
-        matches!(verdict, Verdict::Run { .. } | Verdict::Depends { .. } | Verdict::Fail { .. })
-    };
-    if asked && plan.verdicts.iter().any(acts) { Exit::WouldRun } else { Exit::Done }
+    if asked && plan.would_run() { Exit::WouldRun } else { Exit::Done }
 }
 
 async fn verdicts(place: &Place, prepared: &Prepared) -> Result<Plan, CliError> {
@@ -86,6 +84,7 @@ mod tests {
     use super::*;
     use crate::digest::Digest;
     use crate::event::Reason;
+    use crate::plan::Verdict;
 
     #[test]
     fn the_exit_code_is_asked_for() {

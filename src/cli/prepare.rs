@@ -110,7 +110,7 @@ impl Prepared {
             }
             if let Some(memory) = ask.memory.filter(|memory| *memory > settings.memory) {
                 let (ask, have) =
-                    (super::screen::bytes(memory), super::screen::bytes(settings.memory));
+                    (crate::words::bytes(memory), crate::words::bytes(settings.memory));
                 too_much.push(format!("stage `{}` asks for {ask} of memory of {have}", stage.name));
             }
             if ask.gpu as usize > settings.graphics.len() {

@@ -5,6 +5,7 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use owo_colors::{OwoColorize, Style};
 
 use super::error::CliError;
+use crate::words::visible;
 
 /// When colour is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -107,7 +108,12 @@ impl Screen {
             text.push_str(&problems.render(self.colour_err));
         } else {
             let mark = self.paint("error:", Style::new().red().bold());
-            push_line(&mut text, &format!("{mark} {}", visible(&error.to_string())));
+            let said = error.to_string();
+            let mut lines = said.lines();
+            push_line(&mut text, &format!("{mark} {}", visible(lines.next().unwrap_or_default())));
+            for line in lines {
+                push_line(&mut text, &visible(line));
+            }
             for line in error.log().unwrap_or_default().lines() {
                 push_line(&mut text, &format!("  | {}", visible(line)));
             }
@@ -129,79 +135,8 @@ pub(crate) fn to_stderr(text: &str) {
     drop(std::io::stderr().lock().write_all(text.as_bytes()));
 }
 
-/// The text with control characters made visible, so that a log or a commit message cannot steer a terminal.
-pub(crate) fn visible(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        if character.is_control() && !matches!(character, '\n' | '\t') {
-            shown.extend(character.escape_default());
-        } else {
-            shown.push(character);
-        }
-    }
-    shown
-}
-
 /// Appends a line.
 pub(crate) fn push_line(text: &mut String, line: &str) {
     text.push_str(line);
     text.push('\n');
-}
-
-/// `1 stage`, `3 stages`.
-pub(crate) fn count(number: usize, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
-}
-
-/// `a`, `a and b`, `a, b and c`.
-pub(crate) fn list<T: AsRef<str>>(names: &[T]) -> String {
-    match names {
-        [] => String::new(),
-        [one] => one.as_ref().to_owned(),
-        [first @ .., last] => {
-            let first: Vec<&str> = first.iter().map(AsRef::as_ref).collect();
-            format!("{} and {}", first.join(", "), last.as_ref())
-        }
-    }
-}
-
-/// Bytes for people: `512 B`, `1.5 MiB`.
-pub(crate) fn bytes(number: u64) -> String {
-    let units = ["KiB", "MiB", "GiB", "TiB"];
-    if number < 1024 {
-        return format!("{number} B");
-    }
-    let mut whole = number;
-    let mut rest = 0;
-    let mut unit = "B";
-    for next in units {
-        if whole < 1024 {
-            break;
-        }
-        rest = whole % 1024;
-        whole /= 1024;
-        unit = next;
-    }
-    format!("{whole}.{} {unit}", rest * 10 / 1024)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words() {
-        assert_eq!(count(1, "stage"), "1 stage");
-        assert_eq!(count(0, "stage"), "0 stages");
-        assert_eq!(list::<&str>(&[]), "");
-        assert_eq!(list(&["a", "b", "c"]), "a, b and c");
-        assert_eq!(bytes(1023), "1023 B");
-        assert_eq!(bytes(1536), "1.5 KiB");
-        assert_eq!(bytes(5 << 30), "5.0 GiB");
-    }
-
-    #[test]
-    fn escape_sequences_lose_their_power() {
-        assert_eq!(visible("a\u{1b}[2Jb\tc"), "a\\u{1b}[2Jb\tc");
-    }
 }

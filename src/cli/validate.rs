@@ -8,10 +8,11 @@ use super::exit::Exit;
 use super::home::Home;
 use super::load::{self, PipelineFile};
 use super::place;
-use super::screen::{Screen, count};
+use super::screen::Screen;
 use super::settings::Settings;
 use super::target::{self, Target};
 use crate::spec::{Pipeline, Problem, Problems};
+use crate::words::count;
 
 /// Checks a file. Only a git target or `--ref` needs the home.
 pub(crate) fn validate(

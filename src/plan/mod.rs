@@ -9,6 +9,7 @@ mod files;
 pub mod key;
 mod scope;
 
+pub mod causes;
 pub mod pick;
 mod told;
 pub mod verdict;

@@ -1,17 +1,22 @@
 //! What a run's journal tells of one task.
 
+use super::causes::{end_words, failure_log, failure_words, skip_words};
 use super::why;
-use crate::event::{Reason, RunEvent, RunOutcome, Skip};
+use crate::event::{Failure, Reason, RunEvent};
 use crate::names::TaskId;
+use crate::words::{duration, number};
 
-/// Why a task ran, was reused, skipped or failed, from a run's journal: for `flowrun why` and `status`.
+/// Names a task for people: `train[trees=100]`.
+type Label<'a> = dyn Fn(&TaskId) -> String + 'a;
+
+/// Why a task ran, was reused, skipped or failed, from a run's journal: for `flowrun why`.
 ///
 /// Fragments in the order things happened; never empty.
-pub fn told(events: &[RunEvent], task: &TaskId) -> Vec<String> {
+pub fn told(events: &[RunEvent], task: &TaskId, label: &Label<'_>) -> Vec<String> {
     let mut told: Vec<String> = Vec::new();
     let mut stands = Stands::Open;
     for event in events {
-        if let Some((line, after)) = line(event, task) {
+        if let Some((line, after)) = line(event, task, label) {
             told.push(line);
             stands = after;
             continue;
@@ -24,7 +29,7 @@ pub fn told(events: &[RunEvent], task: &TaskId) -> Vec<String> {
                 }
             }
             RunEvent::Ended { outcome } if stands == Stands::Open => {
-                told.push(format!("the run ended {} before it was done", outcome_word(*outcome)));
+                told.push(format!("the run ended {} before it was done", outcome.word()));
             }
             _ => {}
         }
@@ -47,21 +52,18 @@ enum Stands {
 }
 
 /// What one event says of the task, and where the task stands after it.
-fn line(event: &RunEvent, task: &TaskId) -> Option<(String, Stands)> {
+fn line(event: &RunEvent, task: &TaskId, label: &Label<'_>) -> Option<(String, Stands)> {
     let about = |other: &TaskId| other == task;
     let line = match event {
         RunEvent::TaskReused { task: of, key, from, .. } if about(of) => (
             format!("reused from run {from}: its key b3:{} has a record", key.short()),
             Stands::Well,
         ),
-        RunEvent::TaskSkipped { task: of, why: Skip::When } if about(of) => {
-            ("skipped: its `when` is false".to_owned(), Stands::Well)
-        }
-        RunEvent::TaskSkipped { task: of, why: Skip::Needs(above) } if about(of) => {
-            (format!("skipped: it needs {}, which was skipped", name(above)), Stands::Well)
+        RunEvent::TaskSkipped { task: of, why } if about(of) => {
+            (format!("skipped: {}", skip_words(why, label)), Stands::Well)
         }
         RunEvent::TaskBlocked { task: of, by } if about(of) => {
-            (format!("blocked: it needs {}, which did not end well", name(by)), Stands::Badly)
+            (format!("blocked: it needs `{}`, which did not end well", label(by)), Stands::Badly)
         }
         RunEvent::AttemptStarted { task: of, attempt, why, .. } if about(of) => {
             let line = match why {
@@ -73,9 +75,9 @@ fn line(event: &RunEvent, task: &TaskId) -> Option<(String, Stands)> {
         RunEvent::AttemptEnded { task: of, attempt, end, usage } if about(of) => {
             let after = match usage.wall_ms {
                 0 => String::new(),
-                ms => format!(" after {}", why::duration(std::time::Duration::from_millis(ms))),
+                ms => format!(" after {}", duration(ms)),
             };
-            (format!("attempt {attempt} ended{after}: {}", why::job_end(end)), Stands::Open)
+            (format!("attempt {attempt} ended{after}: {}", end_words(end)), Stands::Open)
         }
         RunEvent::RetryScheduled { task: of, .. } if about(of) => {
             ("another attempt was scheduled".to_owned(), Stands::Open)
@@ -88,16 +90,18 @@ fn line(event: &RunEvent, task: &TaskId) -> Option<(String, Stands)> {
             (line, Stands::Well)
         }
         RunEvent::TaskFailed { task: of, cause } if about(of) => {
-            (format!("failed: {}", why::failure(cause)), Stands::Badly)
+            (format!("failed: {}", failure(cause)), Stands::Badly)
         }
         RunEvent::TaskCancelled { task: of } if about(of) => {
             ("cancelled".to_owned(), Stands::Badly)
         }
         RunEvent::Picked { stage, copy, metric, value } if *stage == task.stage => {
+            let value = number(*value);
             let line = if *copy == task.copy {
                 format!("picked: its {metric} {value} is the best")
             } else {
-                format!("not picked: copy {copy} has the best {metric}, {value}")
+                let winner = TaskId { stage: stage.clone(), copy: *copy };
+                format!("not picked: `{}` has the best {metric}, {value}", label(&winner))
             };
             (line, Stands::Well)
         }
@@ -106,19 +110,13 @@ fn line(event: &RunEvent, task: &TaskId) -> Option<(String, Stands)> {
     Some(line)
 }
 
-fn name(task: &TaskId) -> String {
-    match task.copy {
-        1 => format!("`{}`", task.stage),
-        copy => format!("`{}` (copy {copy})", task.stage),
-    }
-}
-
-fn outcome_word(outcome: RunOutcome) -> &'static str {
-    match outcome {
-        RunOutcome::Done => "done",
-        RunOutcome::Failed => "failed",
-        RunOutcome::Kept => "kept",
-        RunOutcome::Cancelled => "cancelled",
+/// One line; a build tool's own message is long, so only its last line stands here.
+fn failure(cause: &Failure) -> String {
+    let (words, _) = failure_words(cause);
+    let log = failure_log(cause).unwrap_or_default();
+    match log.lines().map(str::trim).rfind(|line| !line.is_empty()) {
+        Some(line) => format!("{words}: {line}"),
+        None => words,
     }
 }
 

@@ -1,12 +1,12 @@
-//! The difference of two [`KeyParts`], and reasons, ends and failures as words.
+//! The difference of two [`KeyParts`], and reasons as words.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::time::Duration;
 
 use super::scope::without_marks;
 use crate::digest::Digest;
-use crate::event::{Failure, FieldChange, InputPart, JobEnd, KeyParts, NotCached, Reason};
+use crate::event::{FieldChange, InputPart, KeyParts, NotCached, Reason};
+use crate::words::{count, duration, millis, shell_words};
 
 /// Every field that differs, in the order of the type; maps entry by entry.
 pub fn changes(was: &KeyParts, is: &KeyParts) -> Vec<FieldChange> {
@@ -110,16 +110,7 @@ fn command(words: &[String]) -> String {
     {
         return without_marks(text);
     }
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_./:=@%+,-".contains(c);
-    let quoted = |word: &String| {
-        let word = without_marks(word);
-        if !word.is_empty() && word.chars().all(plain) {
-            word
-        } else {
-            format!("'{}'", word.replace('\'', r"'\''"))
-        }
-    };
-    words.iter().map(quoted).collect::<Vec<_>>().join(" ")
+    shell_words(&words.iter().map(|word| without_marks(word)).collect::<Vec<_>>())
 }
 
 /// Changes that are named one by one in a reason; the rest is counted.
@@ -133,10 +124,9 @@ pub fn words(reason: &Reason) -> String {
         Reason::FirstTime => "first run of this task".to_owned(),
         Reason::Changed(changes) => {
             let mut named: Vec<String> = changes.iter().take(NAMED_CHANGES).map(change).collect();
-            match changes.len().saturating_sub(NAMED_CHANGES) {
-                0 => {}
-                1 => named.push("1 more change".to_owned()),
-                more => named.push(format!("{more} more changes")),
+            let more = changes.len().saturating_sub(NAMED_CHANGES);
+            if more > 0 {
+                named.push(count(more, "more change"));
             }
             named.join(", ")
         }
@@ -150,7 +140,7 @@ pub fn words(reason: &Reason) -> String {
             }
         },
         Reason::Expired { age } => {
-            format!("its record is {} old, more than `cache` allows", duration(*age))
+            format!("its record is {} old, more than `cache` allows", duration(millis(*age)))
         }
         Reason::Retry { of } => format!("retry of attempt {of}"),
     }
@@ -192,60 +182,6 @@ fn fits(text: &str) -> bool {
 
 fn shown(text: &str) -> &str {
     if text.is_empty() { "''" } else { text }
-}
-
-/// How a job ended, as a fragment: `exit code 3`.
-pub fn job_end(end: &JobEnd) -> String {
-    match end {
-        JobEnd::Exited(code) => format!("exit code {code}"),
-        JobEnd::Signalled(signal) => format!("killed by signal {signal}"),
-        JobEnd::OutOfMemory { limit } => {
-            format!("out of memory (limit {} MiB)", limit / (1024 * 1024))
-        }
-        JobEnd::TimedOut { after } => format!("timed out after {}", duration(*after)),
-        JobEnd::Cancelled => "cancelled".to_owned(),
-        JobEnd::Lost { why } => format!("lost: {why}"),
-    }
-}
-
-/// Why a task failed, as a one-line fragment.
-pub fn failure(failure: &Failure) -> String {
-    match failure {
-        Failure::Job(end) => job_end(end),
-        Failure::Environment { log } => match last_line(log) {
-            "" => "its environment could not be built".to_owned(),
-            line => format!("its environment could not be built: {line}"),
-        },
-        Failure::OutputMissing { output, path } => {
-            format!("output `{output}` is not there: nothing at `{path}`")
-        }
-        Failure::OutputRefused { output, path, why } => {
-            format!("output `{output}` cannot be stored: `{path}` {why}")
-        }
-        Failure::MetricsInvalid { why } => format!("its metrics are not valid: {why}"),
-        Failure::ValuesInvalid { why } => format!("its values are not valid: {why}"),
-        Failure::InputChanged { input } => format!("stage wrote into its input `{input}`"),
-        Failure::Expression { why }
-        | Failure::NotReusable { why }
-        | Failure::Resources { why }
-        | Failure::WorkFolder { why } => why.clone(),
-        Failure::PickImpossible { metric } => format!("no copy reported the metric `{metric}`"),
-        Failure::RunTimedOut => "the run's `timeout` was over".to_owned(),
-    }
-}
-
-fn last_line(log: &str) -> &str {
-    log.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or("")
-}
-
-/// A duration for people: whole seconds from ten seconds on, milliseconds below.
-pub(super) fn duration(duration: Duration) -> String {
-    let millis = if duration.as_secs() >= 10 {
-        Duration::from_secs(duration.as_secs())
-    } else {
-        Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
-    };
-    humantime::format_duration(millis).to_string()
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ impl Report for Background {
             return;
         }
         if self.dropped > 0 {
-            let lines = super::words::count(self.dropped, "line");
+            let lines = crate::words::count(self.dropped, "line");
             let remark = format!("{lines} of logs not shown here: the reader was too slow");
             self.dropped = 0;
             self.waiting.fetch_add(1, Ordering::Relaxed);

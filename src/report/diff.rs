@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 use super::paint::{Paint, Tint};
 use super::runs::{commit_words, outcome_words, run_json};
 use super::table::{Field, table};
-use super::words::{age, number, visible};
 use crate::event::{FieldChange, KeyParts};
 use crate::names::TaskId;
 use crate::plan::why::changes;
 use crate::state::{RunRow, TaskRow};
+use crate::words::{age, number, visible};
 
 /// One of the two runs.
 #[derive(Debug, Clone)]
@@ -134,7 +134,7 @@ pub fn diff_text(now: u64, a: &RunSide, b: &RunSide, colour: bool) -> String {
     });
     for (side, labels) in [("a", &difference.only.0), ("b", &difference.only.1)] {
         if !labels.is_empty() {
-            text += &format!("only in {side}: {}\n", super::words::short_list(labels, 10));
+            text += &format!("only in {side}: {}\n", crate::words::short_list(labels, 10));
         }
     }
     text += &section(&difference.metrics, "metrics", "none in either", |metrics| {

@@ -8,9 +8,9 @@ use jiff::tz::TimeZone;
 use super::paint::Paint;
 use super::story::{noted, told};
 use super::tally::Tally;
-use super::words::log_line;
 use crate::engine::Report;
 use crate::event::{Notice, RunEvent, Waiting};
+use crate::words::log_line;
 
 /// How lines are written.
 #[derive(Debug, Clone)]

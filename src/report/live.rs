@@ -2,8 +2,8 @@
 
 use super::paint::{Paint, Tint};
 use super::tally::{Followed, Stand, Tally};
-use super::words::{count, duration, short_list};
 use crate::event::Waiting;
+use crate::words::{count, duration, short_list};
 
 /// Running tasks that are shown.
 const RUNNING: usize = 12;
@@ -82,7 +82,7 @@ fn waits_for(tally: &Tally, task: &Followed, now: u64) -> Option<String> {
             format!("its next attempt, in {}", duration(until.saturating_sub(now)))
         }
         Waiting::Claim { by } => {
-            format!("{}, which computes the same", super::words::visible(by))
+            format!("{}, which computes the same", crate::words::visible(by))
         }
     })
 }

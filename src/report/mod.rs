@@ -1,10 +1,9 @@
 //! What people and machines see of a run: live terminal (indicatif), plain lines, JSON, and views of rows. Knows only events and rows.
 //!
-//! Whatever comes from outside (log lines, paths, commit names) passes [`words::visible`] before it meets a terminal. Nothing here reads a
+//! Whatever comes from outside (log lines, paths, commit names) passes [`crate::words::visible`] before it meets a terminal. Nothing here reads a
 //! clock, the environment or the terminal's abilities: times, zone, width and colour come in as values.
 
 mod background;
-mod causes;
 mod diff;
 mod json;
 mod lines;
@@ -19,7 +18,6 @@ mod tally;
 mod terminal;
 #[cfg(test)]
 mod testing;
-pub mod words;
 
 pub use background::Background;
 pub use diff::{RunSide, diff_json, diff_text};

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use super::paint::Tint;
 use super::summary::counts;
 use super::table::{Field, table};
-use super::words::{age, duration, visible};
 use crate::event::RunOutcome;
 use crate::state::{RunRow, RunState, TaskRow};
+use crate::words::{age, duration, visible};
 
 /// Runs as a table, in the order given.
 pub fn runs_text(now: u64, runs: &[(RunRow, Vec<TaskRow>)], colour: bool) -> String {

@@ -8,12 +8,10 @@ use super::paint::{Paint, Tint, state_sign};
 use super::runs::{commit_words, outcome_words, run_json, runs_table};
 use super::summary::counts;
 use super::table::{Field, table};
-use super::words::{
-    age, duration, failure_log, failure_words, log_line, shell_word, short_list, task_reason_words,
-    visible,
-};
 use crate::names::{RunId, TaskId};
+use crate::plan::causes::{failure_log, failure_words, reason_words, skip_words};
 use crate::state::{RunRow, RunState, TaskReason, TaskRow};
+use crate::words::{age, duration, log_line, shell_word, short_list, visible};
 
 /// What is running, and what happened last. `runs` are newest first, with their tasks; `is_owned` says whether a living process
 /// holds a run ([`crate::state::owner_alive`]).
@@ -172,8 +170,17 @@ fn label_of(tasks: &[TaskRow], id: &TaskId) -> String {
 fn reason_of(task: &TaskRow, tasks: &[TaskRow]) -> String {
     match (&task.reason, &task.reused_from) {
         (_, Some(from)) if task.state == "reused" => format!("from run {from}"),
-        (Some(reason), _) => task_reason_words(reason, &|id| label_of(tasks, id)),
+        (Some(reason), _) => reason_words_of(reason, tasks),
         (None, _) => String::new(),
+    }
+}
+
+fn reason_words_of(reason: &TaskReason, tasks: &[TaskRow]) -> String {
+    match reason {
+        TaskReason::Ran(reason) => reason_words(reason),
+        TaskReason::Failed(failure) => failure_words(failure).0,
+        TaskReason::Skipped(skip) => skip_words(skip, &|id| label_of(tasks, id)),
+        TaskReason::BlockedBy(task) => format!("needs {}", label_of(tasks, task)),
     }
 }
 

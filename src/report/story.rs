@@ -2,12 +2,10 @@
 
 use super::paint::{Paint, Tint};
 use super::tally::{Followed, Tally};
-use super::words::{
-    duration, end_words, failure_log, failure_words, log_line, number, reason_words, shell_word,
-    skip_words, visible,
-};
 use crate::event::{Failure, Metrics, Notice, RunEvent};
 use crate::names::TaskId;
+use crate::plan::causes::{end_words, failure_log, failure_words, reason_words, skip_words};
+use crate::words::{duration, log_line, number, shell_word, visible};
 
 /// A lasting line about a task or the run.
 pub(super) struct Told {

@@ -1,10 +1,10 @@
 //! The last words of a run.
 
 use super::paint::{Paint, Tint};
-use super::words::{duration, shell_word};
 use crate::event::RunOutcome;
 use crate::names::RunId;
 use crate::state::TaskRow;
+use crate::words::{duration, shell_word};
 
 /// `3 done, 5 reused, 1 failed in 1m 12s`, and what to do next when it did not end well. Ends with a line break.
 pub fn summary(

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::event::{JobEnd, Notice, RunEvent, Waiting};
 use crate::names::{RunId, TaskId};
-
-use super::words::log_line;
+use crate::words::log_line;
 
 /// Log lines kept of each running task, for the screen and for a failure.
 const TAIL: usize = 10;

@@ -123,28 +123,6 @@ impl Snapshot {
         self.own_mirror()?.unpin(name)
     }
 
-    /// Paths whose content or mode differs between this tree and another of the same origin, sorted. Empty when the other
-    /// tree is gone: nothing can be said then.
-    pub fn changed_paths(&self, other_tree: &str) -> Vec<String> {
-        self.try_changed_paths(other_tree).unwrap_or_default()
-    }
-
-    fn try_changed_paths(&self, other_tree: &str) -> Result<Vec<String>, SourceError> {
-        let repository = self.own_mirror()?.repository;
-        let here = repository.find_tree(Oid::from_str(&self.id.tree)?)?;
-        let other = repository.find_tree(Oid::from_str(other_tree)?)?;
-        let mut options = git2::DiffOptions::new();
-        options.skip_binary_check(true);
-        let diff = repository.diff_tree_to_tree(Some(&other), Some(&here), Some(&mut options))?;
-        let mut paths: Vec<String> = diff
-            .deltas()
-            .filter_map(|delta| delta.new_file().path()?.to_str().map(str::to_owned))
-            .collect();
-        paths.sort();
-        paths.dedup();
-        Ok(paths)
-    }
-
     fn own_mirror(&self) -> Result<Mirror, SourceError> {
         let repository = git2::Repository::open_bare(&self.mirror)
             .map_err(|error| super::mirror::damaged(&self.mirror, &error))?;

@@ -206,8 +206,6 @@ fn what_was_pinned_stays_when_the_repo_changes_or_vanishes() {
     repo.write("b", "two");
     repo.commit();
     let second = place.take(&repo.path).unwrap();
-    assert_eq!(second.changed_paths(&first.id.tree), ["a", "b"]);
-    assert_eq!(first.changed_paths(&first.id.tree), [""; 0]);
     fs::remove_dir_all(&repo.path).unwrap();
     let mut gc = Command::new("git");
     gc.arg("--git-dir").arg(&first.mirror).args(["gc", "--quiet", "--prune=now"]);

@@ -36,6 +36,7 @@ pub use expression::{Expression, Scope, Template};
 pub use file::read_file;
 pub use pipeline::Pipeline;
 pub use problem::{Problem, Problems};
+pub use quantity::{parse_cpu, parse_size};
 pub use schema::schema;
 
 /// Reads a pipeline file of version 2.

@@ -75,6 +75,16 @@ pub(super) fn duration(text: &str) -> Result<Duration, Refused> {
     }
 }
 
+/// A size as in a file, in bytes: `512Mi 4Gi 500M`. For settings, which write it the same way.
+pub fn parse_size(text: &str) -> Option<u64> {
+    size(text).ok()
+}
+
+/// A number of processors as in a file: `2`, `0.5`, `500m`.
+pub fn parse_cpu(text: &str) -> Option<f64> {
+    cpu(text).ok()
+}
+
 pub(super) fn size(text: &str) -> Result<u64, Refused> {
     const HELP: &str = "write a number and a unit: `512Mi`, `4Gi` or `500M`";
     let (number, unit) = split(text);

@@ -1,11 +1,11 @@
-//! What earlier runs say: keys for reasons, durations for the ETA, environments, and what gc may drop.
+//! What earlier runs say: keys for reasons, durations for the ETA; and environments.
 
 use std::collections::BTreeMap;
 
 use sqlx::Row;
 
 use super::read::task_id;
-use super::statement::{integer, name, parse, unsigned};
+use super::statement::{integer, parse, unsigned};
 use super::{State, StateError};
 use crate::digest::{Digest, Key};
 use crate::event::KeyParts;
@@ -88,24 +88,6 @@ impl State {
         Ok(rows.into_iter().collect())
     }
 
-    /// Ended runs that gc may drop: not among the newest `keep_runs` of their pipeline and made before `made_before`
-    /// (Unix milliseconds). Oldest first.
-    pub async fn droppable_runs(
-        &self,
-        keep_runs: u32,
-        made_before: u64,
-    ) -> Result<Vec<RunId>, StateError> {
-        let rows = sqlx::query(
-            "SELECT id FROM (SELECT id, state, made_at, ROW_NUMBER() OVER (PARTITION BY pipeline, target ORDER BY id DESC) AS place FROM run) AS ranked \
-             WHERE place > $1 AND made_at < $2 AND state = 'ended' ORDER BY id",
-        )
-        .bind(i64::from(keep_runs))
-        .bind(integer(made_before))
-        .fetch_all(&self.inner.readers)
-        .await;
-        self.values(rows, |row| name(row.try_get("id")?))
-    }
-
     /// Remembers that an environment was built.
     pub async fn environment_built(
         &self,
@@ -127,17 +109,6 @@ impl State {
         .await
         .map_err(|error| self.broken(error))?;
         Ok(())
-    }
-
-    /// The lock (resolved versions) of an environment that was built in this home.
-    pub async fn environment_lock(&self, digest: Digest) -> Result<Option<String>, StateError> {
-        let lock: Option<Option<String>> =
-            sqlx::query_scalar("SELECT lock FROM environment WHERE digest = $1")
-                .bind(digest.to_string())
-                .fetch_optional(&self.inner.readers)
-                .await
-                .map_err(|error| self.broken(error))?;
-        Ok(lock.flatten())
     }
 }
 

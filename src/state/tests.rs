@@ -391,8 +391,6 @@ async fn history_gives_the_newest_keys_and_median_durations() {
     assert_eq!(durations, BTreeMap::from([(train.clone(), 3.0)]));
     assert_eq!(state.metrics(id(1)).await.unwrap()[&train]["accuracy"].to_string(), "0.5");
 
-    assert_eq!(state.droppable_runs(1, u64::MAX).await.unwrap(), [id(1), id(2)]);
-    assert_eq!(state.droppable_runs(1, 1000).await.unwrap(), []);
     state.delete_run(id(1)).await.unwrap();
     assert_eq!(state.run(id(1)).await.unwrap(), None);
     assert_eq!(state.forget_unused_parts().await.unwrap(), 1);

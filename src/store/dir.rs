@@ -48,11 +48,6 @@ impl DirStore {
         Ok(Self { folder: Arc::new(Folder::open(folder, tmp)?) })
     }
 
-    /// Where it lies.
-    pub fn place_on_disk(&self) -> &Path {
-        self.folder.root()
-    }
-
     /// How much lies in the store.
     pub async fn summary(&self) -> Result<Summary, StoreError> {
         self.away(Folder::summary).await
@@ -77,11 +72,6 @@ impl DirStore {
     pub async fn export(&self, artifact: &Digest, target: &Path) -> Result<(), StoreError> {
         let (artifact, target) = (*artifact, target.to_owned());
         self.away(move |folder| folder.export(&artifact, &target)).await
-    }
-
-    /// Waits until all that was taken in survives a loss of power.
-    pub async fn sync_now(&self) -> Result<(), StoreError> {
-        self.away(Folder::sync).await
     }
 
     /// Runs `work` on a thread that may wait for the disk.

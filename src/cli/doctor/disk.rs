@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::{Finding, fail, ok, warn};
 use crate::cli::home::Home;
-use crate::cli::screen::bytes;
 use crate::cli::settings::Settings;
+use crate::words::bytes;
 
 /// Less free space than this is worth a word.
 const LITTLE: u64 = 1 << 30;

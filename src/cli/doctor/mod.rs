@@ -133,7 +133,7 @@ fn text(findings: &[Finding], colour: bool) -> String {
         };
         push_line(
             &mut text,
-            &format!("{word}  {:<11} {}", one.what, super::screen::visible(&one.found)),
+            &format!("{word}  {:<11} {}", one.what, crate::words::visible(&one.found)),
         );
         if let Some(mend) = one.mend {
             push_line(&mut text, &format!("{:>19}{mend}", ""));

@@ -112,7 +112,7 @@ fn unknown(path: &Path, text: &str, at: usize, name: &str) -> CliError {
             || {
                 let names: Vec<String> =
                     SETTINGS.iter().map(|setting| format!("`{}`", setting.name)).collect();
-                format!("use one of {}", crate::cli::screen::list(&names))
+                format!("use one of {}", crate::words::list(&names))
             },
             |nearest| format!("did you mean `{nearest}`?"),
         )),

@@ -282,35 +282,11 @@ fn whole<T: std::str::FromStr>(text: &str) -> Result<T, &'static str> {
 }
 
 fn processors(text: &str) -> Result<f64, &'static str> {
-    let number = match text.strip_suffix('m') {
-        Some(thousandths) => thousandths.parse::<f64>().map(|number| number / 1000.0),
-        None => text.parse::<f64>(),
-    };
-    number
-        .ok()
-        .filter(|number| number.is_finite() && *number > 0.0)
-        .ok_or("a number above 0, like `2`, `0.5` or `500m`")
+    crate::spec::parse_cpu(text).ok_or("a number above 0, like `2`, `0.5` or `500m`")
 }
 
-/// `512Mi 4Gi 500M`, or bytes.
 fn size(text: &str) -> Result<u64, &'static str> {
-    const WANTED: &str = "a size like `512Mi`, `4Gi` or `500M`";
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let factor: u64 = match unit {
-        "" => 1,
-        "Ki" => 1 << 10,
-        "Mi" => 1 << 20,
-        "Gi" => 1 << 30,
-        "Ti" => 1 << 40,
-        "K" | "k" => 1_000,
-        "M" => 1_000_000,
-        "G" => 1_000_000_000,
-        "T" => 1_000_000_000_000,
-        _ => return Err(WANTED),
-    };
-    let number = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
-    number.filter(|&bytes| bytes > 0).ok_or(WANTED)
+    crate::spec::parse_size(text).ok_or("a size like `512Mi`, `4Gi` or `500M`")
 }
 
 fn access(text: &str) -> Result<bool, &'static str> {

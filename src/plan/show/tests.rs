@@ -118,7 +118,7 @@ fn texts_cannot_move_the_cursor() {
     let plan = World::default().plan(&pipeline, &context());
     let graph = Graph::new(&pipeline, &Selection::default());
     let tree = tree(&pipeline, &graph, &plan, false);
-    assert!(tree.starts_with(r"run      train[n=a\u{1b}[2J\nb]  first"), "{tree}");
+    assert!(tree.starts_with("run      train[n=a␛[2J␊b]  first"), "{tree}");
 }
 
 #[test]

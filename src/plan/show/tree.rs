@@ -7,6 +7,7 @@ use crate::plan::graph::{Graph, Part};
 use crate::plan::stages::StageGraph;
 use crate::plan::verdict::{Plan, Verdict};
 use crate::spec::Pipeline;
+use crate::words::visible;
 
 /// Levels that are still indented: a chain of a thousand stages stays on the screen.
 const DEEPEST: usize = 12;
@@ -34,7 +35,7 @@ pub fn tree(pipeline: &Pipeline, graph: &Graph, plan: &Plan, colour: bool) -> St
             let indent = "  ".repeat(level.min(DEEPEST));
             rows(pipeline, graph, plan, stage).into_iter().map(move |row| {
                 let verdict = &plan.verdicts[row.tasks.start];
-                let detail = row.detail.map(|detail| visible(&detail));
+                let detail = row.detail.map(|detail| visible(&detail).into_owned());
                 (verdict, format!("{indent}{}", visible(&row.label)), detail)
             })
         })
@@ -91,18 +92,6 @@ fn legend(pipeline: &Pipeline, graph: &Graph, plan: &Plan) -> String {
         parts.push("no tasks".to_owned());
     }
     parts.join(", ")
-}
-
-/// A text that cannot move the cursor or break its line.
-fn visible(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut shown, character| {
-        if character.is_control() {
-            shown.extend(character.escape_default());
-        } else {
-            shown.push(character);
-        }
-        shown
-    })
 }
 
 fn style(verdict: &Verdict) -> Style {

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::digest::Digest;
-use crate::event::{Failure, JobEnd, Usage};
+use crate::event::{Failure, JobEnd, RunOutcome, Skip, Usage};
 use crate::names::{JobName, Owner, RunId};
 use crate::plan::testing::{name, task_id};
 
@@ -27,7 +27,10 @@ fn ended(attempt: u32, end: JobEnd, wall_ms: u64) -> RunEvent {
 }
 
 fn of_train(events: &[RunEvent]) -> Vec<String> {
-    told(events, &task_id("train", 1))
+    told(events, &task_id("train", 1), &|task| match task.copy {
+        1 => task.stage.to_string(),
+        copy => format!("{}[{copy}]", task.stage),
+    })
 }
 
 #[test]
@@ -51,7 +54,7 @@ fn a_retry_is_told_with_both_ends() {
         of_train(&events),
         [
             "attempt 1 ran: first run of this task",
-            "attempt 1 ended after 1s 500ms: exit code 3",
+            "attempt 1 ended after 1.5s: exit code 3",
             "another attempt was scheduled",
             "attempt 2 retried attempt 1",
             "attempt 2 ended after 1m 1s: exit code 0",
@@ -86,7 +89,7 @@ fn reuse_skip_block_and_failure_name_their_cause() {
         ),
         (
             RunEvent::TaskSkipped { task: task.clone(), why: Skip::Needs(task_id("prepare", 2)) },
-            "skipped: it needs `prepare` (copy 2), which was skipped".to_owned(),
+            "skipped: it needs `prepare[2]`, which was skipped".to_owned(),
         ),
         (
             RunEvent::TaskBlocked { task: task.clone(), by: task_id("prepare", 1) },
@@ -94,7 +97,7 @@ fn reuse_skip_block_and_failure_name_their_cause() {
         ),
         (
             RunEvent::TaskFailed { task, cause: Failure::Job(JobEnd::Signalled(9)) },
-            "failed: killed by signal 9".to_owned(),
+            "failed: killed by signal 9 (KILL)".to_owned(),
         ),
     ];
     for (event, expected) in cases {
@@ -142,7 +145,16 @@ fn a_run_that_ended_first_and_was_resumed_is_told() {
             "attempt 1 ran: forced",
             "the run ended cancelled before it was done",
             "the run was resumed",
-            "not picked: copy 2 has the best accuracy, 0.5",
+            "not picked: `train[2]` has the best accuracy, 0.5",
         ]
+    );
+}
+
+#[test]
+fn a_failed_environment_tells_its_last_line() {
+    let log = "resolving\nerror: no such package\n\n".to_owned();
+    assert_eq!(
+        failure(&Failure::Environment { log }),
+        "its environment could not be built: error: no such package"
     );
 }

@@ -1,8 +1,7 @@
 //! Ends, failures and reasons as words: a lower-case fragment, and where there is a mend, one imperative sentence.
 
-use super::words::{bytes, duration, visible};
 use crate::event::{Failure, JobEnd, Reason, Skip};
-use crate::state::TaskReason;
+use crate::words::{bytes, duration, millis, visible};
 
 /// Names of the signals that end programs, by number (the same on Linux and macOS).
 const SIGNALS: [(i32, &str); 11] = [
@@ -24,10 +23,6 @@ fn signal(number: i32) -> String {
         .iter()
         .find(|(of, _)| *of == number)
         .map_or_else(|| format!("signal {number}"), |(_, name)| format!("signal {number} ({name})"))
-}
-
-fn millis(time: std::time::Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// How a job ended: `exit code 1`, `killed by signal 9 (KILL)`.
@@ -131,26 +126,13 @@ pub fn failure_log(failure: &Failure) -> Option<&str> {
 pub fn skip_words(skip: &Skip, label: &dyn Fn(&crate::names::TaskId) -> String) -> String {
     match skip {
         Skip::When => "its `when` is false".to_owned(),
-        Skip::Needs(task) => format!("{}, which it needs, was skipped", label(task)),
+        Skip::Needs(task) => format!("it needs `{}`, which was skipped", label(task)),
     }
 }
 
 /// Why a task runs: `params.seed: 7 → 8`.
 pub fn reason_words(reason: &Reason) -> String {
-    visible(&crate::plan::why::words(reason)).into_owned()
-}
-
-/// Why a task stands where it stands; `label` names tasks.
-pub fn task_reason_words(
-    reason: &TaskReason,
-    label: &dyn Fn(&crate::names::TaskId) -> String,
-) -> String {
-    match reason {
-        TaskReason::Ran(reason) => reason_words(reason),
-        TaskReason::Failed(failure) => failure_words(failure).0,
-        TaskReason::Skipped(skip) => skip_words(skip, label),
-        TaskReason::BlockedBy(task) => format!("needs {}", label(task)),
-    }
+    visible(&super::why::words(reason)).into_owned()
 }
 
 #[cfg(test)]

@@ -3,10 +3,6 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-pub use super::causes::{
-    end_words, failure_log, failure_words, reason_words, skip_words, task_reason_words,
-};
-
 /// `1 stage`, `3 stages`.
 pub fn count(number: usize, noun: &str) -> String {
     match (number, noun.strip_suffix('y')) {
@@ -38,6 +34,17 @@ pub fn short_list<T: AsRef<str>>(items: &[T], most: usize) -> String {
         items[..most].iter().map(|item| item.as_ref().to_owned()).collect();
     named.push(format!("{} more", items.len() - most));
     list(&named)
+}
+
+/// A command that can be pasted into a shell.
+pub fn shell_words<T: AsRef<str>>(words: &[T]) -> String {
+    let words: Vec<Cow<'_, str>> = words.iter().map(|word| shell_word(word.as_ref())).collect();
+    words.join(" ")
+}
+
+/// Whole milliseconds of a duration.
+pub fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Milliseconds as `0.4s`, `12.3s`, `1m 12s`, `2h 5m`, `3d 4h`.
@@ -216,6 +223,6 @@ mod tests {
         assert_eq!(log_line("\r"), "");
         assert_eq!(shell_word("train"), "train");
         assert_eq!(shell_word("train[trees=100]"), "'train[trees=100]'");
-        assert_eq!(shell_word("it's"), r"'it'\''s'");
+        assert_eq!(shell_words(&["echo", "", "it's"]), r"echo '' 'it'\''s'");
     }
 }
