@@ -127,3 +127,21 @@ fn a_temporary_folder_that_a_death_left_goes_with_gc() {
     place.run(&["gc"]).success();
     assert!(!folder.exists());
 }
+
+#[test]
+fn a_log_comes_out_as_it_was_written_and_following_it_ends_with_its_reader() {
+    let place = repo(
+        "version: \"2\"\nname: raw\nstages:\n  one:\n    run: printf 'a\\377\\000b\\nlast'\n  \
+         two:\n    run: while sleep 0.05; do echo on; done\n    needs: [one]\n    timeout: 60s\n",
+    );
+    let run = place.spawn(&["apply"]);
+    place.await_running("two");
+    let log = place.shell("\"$FLOWRUN\" logs latest one | od -An -c").success();
+    let seen: Vec<&str> = log.stdout.split_whitespace().collect();
+    assert_eq!(seen, ["a", "377", "\\0", "b", "\\n", "l", "a", "s", "t", "\\n"]);
+    let log = place.shell("\"$FLOWRUN\" logs -f latest two | head -n 1").success();
+    assert_eq!(log.stdout, "on\n");
+    assert_eq!(place.states()[1], "two running", "it did not wait for the end");
+    place.run(&["cancel", "latest", "--kill"]).success();
+    run.finish();
+}
