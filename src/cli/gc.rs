@@ -32,6 +32,9 @@ pub(crate) async fn gc(
     let rows = place.state.runs(&RunFilter::default()).await?;
     let now = clock::now();
     let young = settings.keep_days.saturating_mul(DAY_MS);
+    if !args.dry_run {
+        remove_left_temporaries(&place, &rows)?;
+    }
     let old = old_runs(&rows, settings.keep_runs, now.saturating_sub(young));
     let mut removed: Vec<RunId> = Vec::new();
     for row in old {
@@ -47,7 +50,7 @@ pub(crate) async fn gc(
     let folders = abandoned(&place, &rows)?;
     if !args.dry_run {
         for folder in &folders {
-            fs_err::remove_dir_all(folder)?;
+            crate::workspace::remove_folder(folder)?;
         }
     }
     if !args.dry_run {
@@ -92,15 +95,28 @@ fn old_runs(rows: &[RunRow], keep: usize, since: u64) -> Vec<&RunRow> {
     old
 }
 
+/// A death between the end of a run and its last removals leaves its `TMPDIR` folder, which lies outside the home.
+fn remove_left_temporaries(place: &Place, rows: &[RunRow]) -> Result<(), CliError> {
+    for row in rows.iter().filter(|row| matches!(row.state, RunState::Ended(_))) {
+        let folder = place.home.run(row.id);
+        if folder.join("tmp").exists()
+            && let Some(lock) = RunLock::try_acquire(&folder)?
+        {
+            crate::engine::remove_temporary(&folder)?;
+            drop(lock);
+        }
+    }
+    Ok(())
+}
+
 /// The rows go last: as long as they are there, the next gc finds what is left of the run.
 async fn remove(place: &Place, row: &RunRow) -> Result<(), CliError> {
     let sources = place::source(&place.home, &place.settings.caller);
     place.store.unpin(row.id).await?;
     crate::source::unpin(&sources, &row.created.snapshot, &pin_name(row.id))?;
     let folder = place.home.run(row.id);
-    if folder.exists() {
-        fs_err::remove_dir_all(folder)?;
-    }
+    crate::engine::remove_temporary(&folder)?;
+    crate::workspace::remove_folder(&folder)?;
     place.state.delete_run(row.id).await?;
     Ok(())
 }

@@ -51,7 +51,12 @@ pub(crate) fn keep(folder: &Path, file: &PipelineFile, keep_going: bool) -> Resu
 
 /// The file of a run, checked against the digest in its row; and whether it was launched with `--keep-going`.
 fn kept(folder: &Path, digest: Digest) -> Result<(PipelineFile, bool), CliError> {
-    let bytes = fs_err::read(folder.join(FILE))?;
+    let bytes = fs_err::read(folder.join(FILE)).map_err(|error| {
+        CliError::missing(
+            format!("the file the run was made with cannot be read: {error}"),
+            "start a new run with `flowrun apply`",
+        )
+    })?;
     let launch: Option<Launch> = fs_err::read(folder.join(LAUNCH))
         .ok()
         .and_then(|bytes| serde_json::from_slice(&bytes).ok());

@@ -61,15 +61,15 @@ pub(crate) async fn logs(
         raw: !std::io::stdout().is_terminal(),
     };
     if !args.follow {
-        return form.print(&read_entries(&folder)?, screen).map(|()| Exit::Done);
+        return form.print(&read_entries(&folder)?, screen).map(|_| Exit::Done);
     }
     let mut follower = LogFollower::new(&folder, LogPosition::default());
     let task = row.task.clone();
     loop {
         match tokio::time::timeout(ASK_EVERY, follower.next()).await {
             Ok(entries) => match entries? {
-                Some(entries) => form.print(&entries, screen)?,
-                None => return Ok(Exit::Done),
+                Some(entries) if form.print(&entries, screen)? => {}
+                Some(_) | None => return Ok(Exit::Done),
             },
             Err(_) if is_over(&place, run, &task, attempt).await? => {
                 form.print(&follower.finish()?, screen)?;
@@ -130,18 +130,19 @@ struct Form {
 }
 
 impl Form {
-    fn print(&self, entries: &[LogEntry], screen: Screen) -> Result<(), CliError> {
+    /// Returns whether somebody still reads: who follows into `head` has seen enough some time.
+    fn print(&self, entries: &[LogEntry], screen: Screen) -> Result<bool, CliError> {
         for some in entries.chunks(AT_ONCE) {
-            let lines: Vec<String> = some
-                .iter()
-                .filter(|entry| self.wants(entry.stream()))
-                .map(|e| self.line(e))
-                .collect();
-            if !lines.is_empty() {
-                screen.data(&(lines.join("\n") + "\n"))?;
+            let mut bytes = Vec::new();
+            for entry in some.iter().filter(|entry| self.wants(entry.stream())) {
+                self.line(entry, &mut bytes);
+                bytes.push(b'\n');
+            }
+            if !bytes.is_empty() && !screen.bytes(&[&bytes])? {
+                return Ok(false);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn wants(&self, stream: Stream) -> bool {
@@ -152,14 +153,16 @@ impl Form {
         }
     }
 
-    fn line(&self, entry: &LogEntry) -> String {
-        let text = entry.text();
-        if self.as_json {
-            json!({"stream": entry.stream(), "text": text}).to_string()
-        } else if self.raw {
-            text
-        } else {
-            visible(&text).into_owned()
+    fn line(&self, entry: &LogEntry, to: &mut Vec<u8>) {
+        match entry {
+            _ if self.as_json => {
+                let line = json!({"stream": entry.stream(), "text": entry.text()});
+                to.extend_from_slice(line.to_string().as_bytes());
+            }
+            // As written, also what is no UTF-8.
+            LogEntry::Line { bytes, .. } if self.raw => to.extend_from_slice(bytes),
+            _ if self.raw => to.extend_from_slice(entry.text().as_bytes()),
+            _ => to.extend_from_slice(visible(&entry.text()).as_bytes()),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Opens the parts of a place: state, store, runtime; and what they are told of the settings.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::error::CliError;
@@ -41,7 +42,7 @@ impl Place {
 
     /// The runtime of a run.
     pub(crate) fn runtime(&self, run: RunId) -> Result<Arc<dyn Runtime>, CliError> {
-        let program = std::env::current_exe().map_err(|error| {
+        let program = own_program().map_err(|error| {
             CliError::missing(
                 format!("flowrun cannot find its own program: {error}"),
                 "start it by its full path",
@@ -141,6 +142,18 @@ fn is_for_git(name: &str) -> bool {
 fn is_for_index(name: &str) -> bool {
     let plain = ["HOME", "NETRC", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "TMPDIR"];
     plain.contains(&name) || name.starts_with("PIP_") || name.starts_with("UV_") || is_network(name)
+}
+
+/// What to start to get another process of this program: on Linux the very file that runs, also when it was replaced or removed since.
+#[cfg(target_os = "linux")]
+#[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
+fn own_program() -> std::io::Result<PathBuf> {
+    Ok("/proc/self/exe".into())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn own_program() -> std::io::Result<PathBuf> {
+    std::env::current_exe()
 }
 
 #[cfg(test)]

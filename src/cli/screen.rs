@@ -58,21 +58,23 @@ impl Screen {
     }
 
     /// Writes data to stdout and ends it with a newline. A reader that has gone ends the output quietly.
-    #[expect(
-        clippy::unused_self,
-        reason = "reads like its siblings, and tests may catch output here"
-    )]
     pub(crate) fn data(self, text: &str) -> Result<(), CliError> {
+        let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+        self.bytes(&[text.as_bytes(), end.as_bytes()]).map(|_| ())
+    }
+
+    /// Writes bytes as they are to stdout. Returns whether somebody still reads there.
+    #[expect(clippy::unused_self, reason = "reads like its siblings")]
+    pub(crate) fn bytes(self, pieces: &[&[u8]]) -> Result<bool, CliError> {
         let mut out = std::io::stdout().lock();
-        let written = out.write_all(text.as_bytes()).and_then(|()| {
-            if text.is_empty() || text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") }
-        });
+        let written = pieces.iter().try_for_each(|piece| out.write_all(piece));
         match written.and_then(|()| out.flush()) {
-            Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(CliError::missing(
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+            Err(error) => Err(CliError::missing(
                 format!("stdout cannot be written: {error}"),
                 "free some space",
             )),
-            _ => Ok(()),
         }
     }
 

@@ -5,7 +5,7 @@
 //! (`Failure`); the machinery's are errors that [`super::mend`] has tried to wait out.
 
 mod environments;
-pub(super) mod temporary;
+pub(in crate::engine) mod temporary;
 mod variables;
 
 use std::collections::BTreeMap;

@@ -11,6 +11,11 @@ mod tail;
 
 use crate::event::{Notice, RunEvent};
 
+/// Removes the folder outside the home that the attempts of an ended run had their `TMPDIR` in, when a death left it.
+pub fn remove_temporary(run_folder: &std::path::Path) -> std::io::Result<()> {
+    attempt::temporary::remove(run_folder)
+}
+
 /// Who is told what happens. Cannot fail a run and must not block it.
 pub trait Report: Send {
     /// A journalled event (after it was journalled), at Unix milliseconds.

@@ -146,6 +146,28 @@ mod tests {
     }
 
     #[test]
+    fn an_order_that_began_nothing_can_be_given_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let job = Job {
+            name: crate::names::JobName::new(crate::names::RunId::new(1, 1), 1, 1),
+            folder: folder.path().to_owned(),
+            command: vec!["true".to_owned()],
+            directory: folder.path().to_owned(),
+            env: std::collections::BTreeMap::new(),
+            memory_limit: None,
+            cpu_limit: None,
+            timeout: None,
+            grace: std::time::Duration::ZERO,
+            log_cap: 1,
+        };
+        let folder = JobFolder::new(folder.path());
+        assert!(folder.claim(&job).unwrap().is_some());
+        assert!(folder.claim(&job).unwrap().is_none(), "it was ordered");
+        folder.give_back().unwrap();
+        assert!(folder.claim(&job).unwrap().is_some());
+    }
+
+    #[test]
     fn the_first_report_stays() {
         let folder = tempfile::tempdir().unwrap();
         let folder = JobFolder::new(folder.path());

@@ -96,7 +96,7 @@ impl LocalRuntime {
     fn start_monitor(&self, birthright: Birthright) -> Result<(), RuntimeError> {
         seal_inherited_descriptors();
         let mut command = tokio::process::Command::new(&self.program);
-        command.arg(COMMAND).arg(&self.run_folder);
+        command.arg0("flowrun").arg(COMMAND).arg(&self.run_folder);
         if !self.settings.cgroups {
             command.arg(NO_CGROUPS);
         }

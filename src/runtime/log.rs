@@ -383,4 +383,30 @@ mod tests {
         assert_eq!(second.next_unindexed().unwrap().unwrap().bytes, b"torn");
         assert_eq!(second.next_unindexed().unwrap(), None);
     }
+
+    #[test]
+    fn half_a_record_on_a_full_disk_does_not_spoil_those_that_follow() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = LogWriter::new(folder.path(), 1000);
+        writer.append(1, Stream::Stdout, b"one\n");
+        // What a write that fails midway leaves, and a file that refuses the next one.
+        let index = folder.path().join("index");
+        writer.index.as_mut().unwrap().write_all(&[9; 5]).unwrap();
+        let good = writer.index.replace(fs_err::File::open(&index).unwrap()).unwrap();
+        writer.append(2, Stream::Stdout, b"two\n");
+        writer.index = Some(good);
+        cut_back(&mut writer.index, writer.records * RECORD as u64);
+        writer.append(3, Stream::Stdout, b"three\n");
+        assert!(writer.finish(4).is_some(), "it is said");
+        let mut reader = LogReader::open(folder.path(), LogPosition::default());
+        let mut text = Vec::new();
+        while let Some(chunk) = reader.next_chunk().unwrap() {
+            text.extend(chunk.bytes);
+        }
+        while let Some(chunk) = reader.next_unindexed().unwrap() {
+            text.extend(chunk.bytes);
+        }
+        assert_eq!(text, b"one\ntwo\nthree\n");
+        assert_eq!(fs_err::metadata(&index).unwrap().len(), 2 * RECORD as u64);
+    }
 }

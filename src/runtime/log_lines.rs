@@ -245,4 +245,15 @@ mod tests {
         splitter.push(&end, &mut entries);
         assert_eq!(texts(&entries), ["… 12 bytes of log were not kept"]);
     }
+
+    #[tokio::test]
+    async fn bytes_without_a_record_are_shown_and_a_follower_can_be_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        fs_err::write(folder.path().join("stdout"), "torn").unwrap();
+        assert_eq!(texts(&read_entries(folder.path()).unwrap()), ["torn"]);
+        let mut follower = LogFollower::new(folder.path(), LogPosition::default());
+        let wait = tokio::time::timeout(Duration::from_millis(1), follower.next()).await;
+        assert!(wait.is_err(), "it waits as long as somebody may write");
+        assert_eq!(texts(&follower.finish().unwrap()), ["torn"]);
+    }
 }

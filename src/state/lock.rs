@@ -17,8 +17,12 @@ pub struct RunLock {
     _file: File,
 }
 
-/// Tries before a held lock is believed: [`owner_alive`] holds it for an instant too.
-const TRIES: u32 = 3;
+/// Tries before a held lock is believed: [`owner_alive`] holds it for an instant too, and a process that was just killed until
+/// the kernel is done with it.
+const TRIES: u32 = 20;
+
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(5);
 
 impl RunLock {
     /// Takes the lock of the run with this folder (made when missing, 0700), or says `None` when a living process has it.
@@ -40,7 +44,7 @@ impl RunLock {
                 Ok(()) => return Ok(Some(Self { _file: file })),
                 Err(TryLockError::Error(error)) => return Err(broken(error)),
                 Err(TryLockError::WouldBlock) if round < TRIES => {
-                    std::thread::sleep(Duration::from_millis(2));
+                    std::thread::sleep(PAUSE);
                 }
                 Err(TryLockError::WouldBlock) => {}
             }

@@ -118,6 +118,34 @@ fn a_recovered_run_adopts_collects_and_sleeps() {
 }
 
 #[test]
+fn a_bad_end_that_nobody_saw_is_tried_again_once() {
+    let (graph, facts) = Builder::new().task("a", &[]).task("b", &[]).build();
+    let mut hand = Hand::new(Arc::clone(&graph), facts.clone());
+    hand.put_all(vec![miss(0), miss(1)]);
+    let mut journal = hand.journal.clone();
+    journal.push(RunEvent::TakenOver { by: owner(), epoch: 2 });
+    let mut hand = Hand::from(graph, facts, journal);
+    hand.said();
+    let unseen = |task, attempt, beside| Input::JobEnded {
+        task,
+        attempt,
+        end: JobEnd::Exited(1),
+        usage: Usage::default(),
+        at: 1000,
+        beside,
+    };
+    hand.put(unseen(0, 1, Circumstance::Unseen));
+    assert_eq!(hand.said(), ["ended a[1] 1", "retry a[1]", "> sleep a[1]"]);
+    hand.put_all(vec![Input::BackoffOver { task: 0 }, miss(0)]);
+    hand.said();
+    hand.put(unseen(1, 1, Circumstance::SpoiltInput("data".parse().unwrap())));
+    let spoilt = "failed b[1] InputChanged { input: InputName(\"data\") }";
+    assert_eq!(hand.said(), ["ended b[1] 1", spoilt]);
+    hand.ended(0, JobEnd::Exited(1));
+    assert_eq!(hand.said(), ["ended a[1] 2", "failed a[1] Job(Exited(1))", "end Failed"]);
+}
+
+#[test]
 fn an_ended_run_says_nothing() {
     let (graph, facts) = Builder::new().task("a", &[]).build();
     let ended = RunEvent::Ended { outcome: RunOutcome::Cancelled };
