@@ -15,7 +15,7 @@ use crate::words::log_line;
 /// How lines are written.
 #[derive(Debug, Clone)]
 pub struct LinesOptions {
-    /// Leave out what tasks print, and steps on the way.
+    /// Failures only, with the end of their log.
     pub quiet: bool,
     /// Use colours.
     pub colour: bool,
@@ -65,6 +65,11 @@ impl Report for Lines {
     fn event(&mut self, at: u64, event: &RunEvent) {
         self.tally.fold(at, event);
         let paint = Paint { colour: self.options.colour };
+        if self.options.quiet
+            && !matches!(event, RunEvent::TaskFailed { .. } | RunEvent::RunTimedOut)
+        {
+            return;
+        }
         // Log lines were written when they came, unless quiet.
         if let Some(told) = told(&self.tally, at, event, paint, self.options.quiet) {
             self.write_told(at, &told, paint);
@@ -74,11 +79,12 @@ impl Report for Lines {
     fn notice(&mut self, at: u64, notice: &Notice) {
         let paint = Paint { colour: self.options.colour };
         match notice {
-            Notice::Line { task, text, .. } if !self.options.quiet => {
+            _ if self.options.quiet => {}
+            Notice::Line { task, text, .. } => {
                 let line = format!("{} | {}", self.tally.label(task), log_line(text));
                 self.write(at, &line);
             }
-            Notice::Preparing { task, step } if !self.options.quiet => {
+            Notice::Preparing { task, step } => {
                 let step = log_line(step);
                 let before = self.tally.find(task).and_then(|task| task.step.clone());
                 if before.as_deref() != Some(&step) {
@@ -173,20 +179,10 @@ mod tests {
         let out = Shared::default();
         failing_run(&mut Lines::new(tally(&[]), options(true), Box::new(out.clone())));
         insta::assert_snapshot!(out.text(), @r"
-        00:00:01 prepare reused from run 01HF7YAT000000000000000001
-        00:00:02 train[trees=100] runs: forced
-        00:00:03 train[trees=100] killed by signal 9 (KILL); attempt 2 in 5.0s
-        00:00:08 train[trees=100] runs: retry of attempt 1
-        00:00:20 train[trees=100] done in 12.3s (accuracy 0.95)
-        00:00:20 evaluate runs: forced
         00:00:21 evaluate failed: exit code 1
         00:00:21   │ Traceback
         00:00:21   │ ValueError: no
         00:00:21   the whole log: flowrun logs 01HF7YAT000000000000000001 evaluate
-        00:00:21 alert skipped: its `when` is false
-        00:00:21 train[trees=50] blocked: it needs evaluate
-        00:00:21 note: the tree is dirty
-        00:00:21 stopping, asked by ann
         ");
     }
 
