@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use std::io::IsTerminal;
+use std::time::Duration;
 
 use super::args::{LogsArgs, StreamChoice};
 use super::error::CliError;
@@ -15,7 +16,10 @@ use crate::names::RunId;
 use crate::runtime::log::LogPosition;
 use crate::runtime::log_lines::{LogEntry, LogFollower, read_entries};
 use crate::state::{AttemptRow, TaskRow};
-use crate::words::visible;
+use crate::words::{shell_word, visible};
+
+/// How often it is looked whether an attempt that says nothing goes on at all.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Lines that are written to stdout at once.
 const AT_ONCE: usize = 1024;
@@ -55,14 +59,39 @@ pub(crate) async fn logs(
         // A log goes into a file as it is; on a terminal it cannot steer it.
         raw: !std::io::stdout().is_terminal(),
     };
-    if !args.follow {
-        return form.print(&read_entries(&folder)?, screen).map(|()| Exit::Done);
+    if !args.follow || !runs(&place, run, row, attempt).await? {
+        let entries = read_entries(&folder)?;
+        if entries.is_empty() {
+            let label = shell_word(&row.label);
+            screen.say(&format!(
+                "attempt {attempt} has written nothing; `flowrun why {run} {label}` tells how it went"
+            ));
+        }
+        return form.print(&entries, screen).map(|()| Exit::Done);
     }
     let mut follower = LogFollower::new(&folder, LogPosition::default());
-    while let Some(entries) = follower.next().await? {
-        form.print(&entries, screen)?;
+    loop {
+        tokio::select! {
+            entries = follower.next() => match entries? {
+                Some(entries) => form.print(&entries, screen)?,
+                None => return Ok(Exit::Done),
+            },
+            // An attempt can also end without its program: before it was started, or lost.
+            () = tokio::time::sleep(LOOK_EVERY) => {
+                if !runs(&place, run, row, attempt).await? {
+                    form.print(&follower.now()?, screen)?;
+                    return Ok(Exit::Done);
+                }
+            }
+        }
     }
-    Ok(Exit::Done)
+}
+
+/// Whether the attempt is the task's newest and is not over.
+async fn runs(place: &Place, run: RunId, task: &TaskRow, attempt: u32) -> Result<bool, CliError> {
+    let tasks = place.state.tasks(run).await?;
+    let now = tasks.iter().find(|row| row.task == task.task);
+    Ok(now.is_some_and(|row| row.state == "running" && row.attempts == attempt))
 }
 
 /// The attempt that was asked for, else the last.
@@ -81,7 +110,7 @@ pub(crate) fn choose_attempt(
             ),
             None => CliError::usage(
                 format!("task `{}` has not run in run {run}", task.label),
-                format!("see `flowrun why {run} {}`", crate::words::shell_word(&task.label)),
+                format!("see `flowrun why {run} {}`", shell_word(&task.label)),
             ),
         });
     };
@@ -127,7 +156,11 @@ impl Form {
     fn line(&self, entry: &LogEntry) -> String {
         let text = entry.text();
         if self.as_json {
-            json!({"stream": entry.stream(), "text": text}).to_string()
+            let at = match entry {
+                LogEntry::Line { at, .. } => Some(at),
+                LogEntry::Dropped { .. } => None,
+            };
+            json!({"at": at, "stream": entry.stream(), "text": text}).to_string()
         } else if self.raw {
             text
         } else {

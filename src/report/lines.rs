@@ -5,7 +5,7 @@ use std::io::Write;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::paint::Paint;
+use super::paint::{Paint, Tint};
 use super::story::{noted, told};
 use super::tally::Tally;
 use crate::engine::Report;
@@ -15,7 +15,7 @@ use crate::words::log_line;
 /// How lines are written.
 #[derive(Debug, Clone)]
 pub struct LinesOptions {
-    /// Leave out what tasks print, and steps on the way.
+    /// Say only what fails.
     pub quiet: bool,
     /// Use colours.
     pub colour: bool,
@@ -66,7 +66,8 @@ impl Report for Lines {
         self.tally.fold(at, event);
         let paint = Paint { colour: self.options.colour };
         // Log lines were written when they came, unless quiet.
-        if let Some(told) = told(&self.tally, at, event, paint, self.options.quiet) {
+        let told = told(&self.tally, at, event, paint, self.options.quiet);
+        if let Some(told) = told.filter(|told| !self.options.quiet || told.tint == Tint::Bad) {
             self.write_told(at, &told, paint);
         }
     }
@@ -86,16 +87,17 @@ impl Report for Lines {
                     self.write(at, &line);
                 }
             }
-            Notice::Waiting { task, why: Waiting::Claim { by } } => {
+            Notice::Waiting { task, why: Waiting::Claim { by } } if !self.options.quiet => {
                 let line =
                     format!("{} waits: {} computes the same", self.tally.label(task), log_line(by));
                 self.write(at, &line);
             }
-            notice => {
+            notice if !self.options.quiet => {
                 if let Some(told) = noted(&self.tally, notice) {
                     self.write_told(at, &told, paint);
                 }
             }
+            _ => {}
         }
         self.tally.notice(notice);
     }
@@ -172,22 +174,12 @@ mod tests {
     fn quiet_lines_show_the_log_of_what_failed() {
         let out = Shared::default();
         failing_run(&mut Lines::new(tally(&[]), options(true), Box::new(out.clone())));
-        insta::assert_snapshot!(out.text(), @r"
-        00:00:01 prepare reused from run 01HF7YAT000000000000000001
-        00:00:02 train[trees=100] runs: forced
-        00:00:03 train[trees=100] killed by signal 9 (KILL); attempt 2 in 5.0s
-        00:00:08 train[trees=100] runs: retry of attempt 1
-        00:00:20 train[trees=100] done in 12.3s (accuracy 0.95)
-        00:00:20 evaluate runs: forced
+        insta::assert_snapshot!(out.text(), @r#"
         00:00:21 evaluate failed: exit code 1
         00:00:21   │ Traceback
         00:00:21   │ ValueError: no
         00:00:21   the whole log: flowrun logs 01HF7YAT000000000000000001 evaluate
-        00:00:21 alert skipped: its `when` is false
-        00:00:21 train[trees=50] blocked: it needs evaluate
-        00:00:21 note: the tree is dirty
-        00:00:21 stopping, asked by ann
-        ");
+        "#);
     }
 
     #[test]
