@@ -17,6 +17,7 @@ use super::signals;
 use super::target::{self, Target};
 use crate::engine::drive::Stop;
 use crate::event::Selection;
+use crate::report::commit_words;
 use crate::source::Snapshot;
 use crate::state::RunFilter;
 use crate::words::visible;
@@ -39,7 +40,7 @@ pub(crate) async fn apply(
         confirm_origin(&place, &prepared.snapshot, args.yes).await?;
     }
     for remark in prepared.snapshot.remarks.iter().chain(&loaded.pipeline.ignored_on_local()) {
-        screen.say(&visible(remark));
+        screen.say(&format!("note: {}", visible(remark)));
     }
     let origin = &prepared.snapshot.id.origin;
     let name = &prepared.pipeline.name;
@@ -57,6 +58,7 @@ pub(crate) async fn apply(
             return Err(CliError::Interrupted("stopped before the run began".into()));
         }
     };
+    screen.say(&format!("run {} of {name}, {}", owned.run, commit_words(&prepared.snapshot.id)));
     let manner = Manner {
         keep_going: args.progress.keep_going,
         keep_work: args.progress.keep_work,
@@ -107,16 +109,7 @@ fn selection(loaded: &Loaded, asked: &SelectionFlags) -> Result<Selection, CliEr
         &asked.until,
         &asked.force,
     )
-    .map_err(|error| {
-        let names: Vec<String> = loaded
-            .pipeline
-            .stages
-            .values()
-            .filter(|stage| !stage.outside_dag)
-            .map(|stage| format!("`{}`", stage.name))
-            .collect();
-        CliError::usage(error.to_string(), format!("use one of {}", crate::words::list(&names)))
-    })
+    .map_err(|error| CliError::usage(error.to_string(), error.help(&loaded.pipeline)))
 }
 
 /// `--detach` needs the server.

@@ -13,7 +13,7 @@ use super::screen::{Screen, push_line};
 use super::settings::Settings;
 use crate::digest::Digest;
 use crate::names::suggest;
-use crate::store::{Entry, EntryKind};
+use crate::store::{Entry, EntryKind, Store};
 use crate::words::{bytes, count, visible};
 
 /// Looks into the store.
@@ -44,10 +44,8 @@ pub(crate) async fn store(
 
 /// An output or a digest → its name and digest.
 async fn artifact(place: &Place, run: &str, what: &str) -> Result<(String, Digest), CliError> {
-    if what.starts_with("b3:") {
-        let digest: Digest = what.parse().map_err(|error: crate::digest::DigestError| {
-            CliError::usage(error.to_string(), "copy it from `flowrun store ls`")
-        })?;
+    if let Some(digits) = what.strip_prefix("b3:") {
+        let digest = by_digits(place, digits).await?;
         return Ok((digest.short(), digest));
     }
     // The values of a matrix may hold dots, so the output's name stands behind the last one.
@@ -59,7 +57,20 @@ async fn artifact(place: &Place, run: &str, what: &str) -> Result<(String, Diges
     };
     let run = find::run(&place.state, run).await?;
     let tasks = place.state.tasks(run.id).await?;
-    let (_, task) = find::task(&tasks, task)?;
+    // Of a stage with `pick` the stage's name means the winner, as it does in the file.
+    let winner = tasks.iter().filter(|row| row.task.stage.as_str() == task);
+    let winner = match winner.count() {
+        0 | 1 => None,
+        _ => find::winners(&place.state, run.id).await?.into_iter().find_map(|(stage, copy)| {
+            tasks.iter().find(|row| {
+                row.task.stage == stage && row.task.copy == copy && stage.as_str() == task
+            })
+        }),
+    };
+    let task = match winner {
+        Some(row) => row,
+        None => find::task(&tasks, task)?.1,
+    };
     if let Some(digest) = task.outputs.get(output) {
         return Ok((output.to_owned(), *digest));
     }
@@ -71,6 +82,22 @@ async fn artifact(place: &Place, run: &str, what: &str) -> Result<(String, Diges
         format!("task `{}` of run {} has no output `{output}`", task.label, run.id),
         help,
     ))
+}
+
+/// The artifact whose digest begins so.
+async fn by_digits(place: &Place, digits: &str) -> Result<Digest, CliError> {
+    let from = "copy it from `flowrun store ls`";
+    if digits.is_empty() || !digits.chars().all(|c| c.is_ascii_hexdigit()) {
+        return Err(CliError::usage(format!("`b3:{digits}` is no digest"), from));
+    }
+    match place.artifacts.find_artifacts(digits, 2).await?.as_slice() {
+        [] => Err(CliError::usage(format!("the store has no artifact `b3:{digits}`"), from)),
+        [one] => Ok(*one),
+        _ => Err(CliError::usage(
+            format!("several artifacts begin with `b3:{digits}`"),
+            "give more of its digits",
+        )),
+    }
 }
 
 async fn list_run(
@@ -161,8 +188,7 @@ async fn get(
     if let Some(parent) = target.parent() {
         fs_err::create_dir_all(parent)?;
     }
-    let placed = place.store.place(digest, &target, true).await?;
-    drop(placed);
+    place.artifacts.export(digest, &target).await?;
     if as_json {
         screen.json(&json!({"digest": digest, "path": target}))?;
     } else {

@@ -16,6 +16,9 @@ use super::settings::Settings;
 use crate::runtime::{Job, ordered_job};
 use crate::words::shell_words;
 
+/// How the scratch folders of shells begin, below the home's temporary folder; `gc` removes old ones.
+pub(super) const SHELL_SCRATCH: &str = "debug-";
+
 /// Becomes the shell; returns only with an error.
 pub(crate) async fn debug(
     args: DebugArgs,
@@ -58,11 +61,13 @@ fn become_shell(
 ) -> Result<Exit, CliError> {
     let mut env = job.env;
     // The attempt's own one was removed with the attempt.
-    let scratch = tempfile::Builder::new().prefix("debug-").tempdir_in(temporary)?.keep();
+    let scratch = tempfile::Builder::new().prefix(SHELL_SCRATCH).tempdir_in(temporary)?.keep();
     env.insert("TMPDIR".into(), scratch.display().to_string());
     if let Some(home) = env.get("HOME").map(PathBuf::from) {
         fs_err::create_dir_all(home)?;
     }
+    // By this name the monitor finds what a job leaves behind, and stops it.
+    env.remove("FLOWRUN_JOB");
     let caller = &settings.caller;
     if let Some(terminal) = caller.variable("TERM") {
         env.insert("TERM".into(), terminal.into());

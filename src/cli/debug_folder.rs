@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::error::CliError;
+use super::find;
 use super::home::make_private;
 use super::kept;
 use super::place::Place;
 use super::prepare::Prepared;
-use crate::event::{Outputs, RunEvent};
+use crate::event::Outputs;
 use crate::names::{InputName, StageName, TaskId};
 use crate::runtime::Job;
 use crate::spec::pipeline::{Input, Stage};
@@ -107,12 +108,7 @@ async fn outputs_of_stages(
     place: &Place,
     run: &RunRow,
 ) -> Result<BTreeMap<StageName, Outputs>, CliError> {
-    let mut winners: BTreeMap<StageName, u32> = BTreeMap::new();
-    for recorded in place.state.events(run.id, 0).await? {
-        if let RunEvent::Picked { stage, copy, .. } = recorded.event {
-            winners.insert(stage, copy);
-        }
-    }
+    let winners = find::winners(&place.state, run.id).await?;
     let mut given = BTreeMap::new();
     for row in place.state.tasks(run.id).await? {
         if winners.get(&row.task.stage).copied().unwrap_or(1) == row.task.copy {

@@ -1,7 +1,10 @@
 //! Runs and tasks as people name them: `latest`, the beginning of an id; `train`, `train[trees=100]`.
 
+use std::collections::BTreeMap;
+
 use super::error::CliError;
-use crate::names::suggest;
+use crate::event::RunEvent;
+use crate::names::{RunId, StageName, suggest};
 use crate::state::{FoundRun, RunFilter, RunRow, State, TaskRow};
 use crate::words::{count, list, short_list};
 
@@ -51,6 +54,19 @@ pub(crate) fn looks_like_run(text: &str) -> bool {
         || (text.starts_with("01") && text.chars().all(|c| c.is_ascii_alphanumeric()))
 }
 
+/// The copy that won, of each stage with `pick`.
+pub(crate) async fn winners(
+    state: &State,
+    run: RunId,
+) -> Result<BTreeMap<StageName, u32>, CliError> {
+    let events = state.events(run, 0).await?.into_iter();
+    let picked = events.filter_map(|recorded| match recorded.event {
+        RunEvent::Picked { stage, copy, .. } => Some((stage, copy)),
+        _ => None,
+    });
+    Ok(picked.collect())
+}
+
 fn no_run(text: &str) -> CliError {
     CliError::usage(
         format!("there is no run `{text}`"),
@@ -91,8 +107,6 @@ pub(crate) fn task<'a>(rows: &'a [TaskRow], text: &str) -> Result<(usize, &'a Ta
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::names::TaskId;
 

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::args::GcArgs;
 use super::clock;
+use super::debug::SHELL_SCRATCH;
 use super::error::CliError;
 use super::exit::Exit;
 use super::launch::pin_name;
@@ -55,6 +56,9 @@ pub(crate) async fn gc(
     }
     if !args.dry_run {
         place.state.forget_unused_parts().await?;
+    }
+    if !args.dry_run {
+        forget_shells(&place)?;
     }
     let keep_records = Duration::from_millis(young);
     let swept = place.store.collect_garbage(keep_records, GRACE, args.dry_run).await?;
@@ -123,14 +127,12 @@ async fn remove(place: &Place, row: &RunRow) -> Result<(), CliError> {
 
 /// Folders of runs whose rows were never made, older than the grace.
 fn abandoned(place: &Place, rows: &[RunRow]) -> Result<Vec<std::path::PathBuf>, CliError> {
-    let oldest = SystemTime::UNIX_EPOCH + Duration::from_millis(clock::now());
     let mut folders = Vec::new();
     for entry in fs_err::read_dir(place.home.runs())? {
         let entry = entry?;
         let name = entry.file_name();
         let Some(id) = name.to_str().and_then(|name| name.parse::<RunId>().ok()) else { continue };
-        let age = oldest.duration_since(entry.metadata()?.modified()?).unwrap_or_default();
-        if age > GRACE
+        if age_of(&entry)? > GRACE
             && !rows.iter().any(|row| row.id == id)
             && RunLock::try_acquire(&entry.path())?.is_some()
         {
@@ -138,6 +140,23 @@ fn abandoned(place: &Place, rows: &[RunRow]) -> Result<Vec<std::path::PathBuf>, 
         }
     }
     Ok(folders)
+}
+
+/// The scratch folders of old `flowrun debug` shells, which nobody is left to remove.
+fn forget_shells(place: &Place) -> Result<(), CliError> {
+    for entry in fs_err::read_dir(place.home.temporary())? {
+        let entry = entry?;
+        let is_shell = entry.file_name().to_string_lossy().starts_with(SHELL_SCRATCH);
+        if is_shell && age_of(&entry)? > GRACE {
+            fs_err::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn age_of(entry: &fs_err::DirEntry) -> Result<Duration, CliError> {
+    let now = SystemTime::UNIX_EPOCH + Duration::from_millis(clock::now());
+    Ok(now.duration_since(entry.metadata()?.modified()?).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::runtime::local::monitor_lives;
 use crate::runtime::log::LogPosition;
 use crate::runtime::log_lines::{LogEntry, LogFollower, read_entries};
 use crate::state::{AttemptRow, TaskRow, owner_alive};
-use crate::words::visible;
+use crate::words::{shell_word, visible};
 
 /// Lines that are written to stdout at once.
 const AT_ONCE: usize = 1024;
@@ -60,11 +60,18 @@ pub(crate) async fn logs(
         // A log goes into a file as it is; on a terminal it cannot steer it.
         raw: !std::io::stdout().is_terminal(),
     };
-    if !args.follow {
-        return form.print(&read_entries(&folder)?, screen).map(|_| Exit::Done);
+    let task = row.task.clone();
+    if !args.follow || is_over(&place, run, &task, attempt).await? {
+        let entries = read_entries(&folder)?;
+        if entries.is_empty() {
+            let label = shell_word(&row.label);
+            screen.say(&format!(
+                "attempt {attempt} has written nothing; `flowrun why {run} {label}` tells how it went"
+            ));
+        }
+        return form.print(&entries, screen).map(|_| Exit::Done);
     }
     let mut follower = LogFollower::new(&folder, LogPosition::default());
-    let task = row.task.clone();
     loop {
         match tokio::time::timeout(ASK_EVERY, follower.next()).await {
             Ok(entries) => match entries? {
@@ -109,7 +116,7 @@ pub(crate) fn choose_attempt(
             ),
             None => CliError::usage(
                 format!("task `{}` has not run in run {run}", task.label),
-                format!("see `flowrun why {run} {}`", crate::words::shell_word(&task.label)),
+                format!("see `flowrun why {run} {}`", shell_word(&task.label)),
             ),
         });
     };
@@ -156,7 +163,11 @@ impl Form {
     fn line(&self, entry: &LogEntry, to: &mut Vec<u8>) {
         match entry {
             _ if self.as_json => {
-                let line = json!({"stream": entry.stream(), "text": entry.text()});
+                let at = match entry {
+                    LogEntry::Line { at, .. } => Some(at),
+                    LogEntry::Dropped { .. } => None,
+                };
+                let line = json!({"at": at, "stream": entry.stream(), "text": entry.text()});
                 to.extend_from_slice(line.to_string().as_bytes());
             }
             // As written, also what is no UTF-8.

@@ -184,6 +184,9 @@ fn refuse_words(error: &clap::Error) -> Exit {
         let known: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
         let help = match crate::names::suggest(word, known.iter().copied()) {
             Some(near) => format!("did you mean `flowrun {near}`?"),
+            None if word == "help" => {
+                "write `flowrun --help`, or `flowrun apply --help`".to_owned()
+            }
             None => "see `flowrun --help` for the commands".to_owned(),
         };
         to_stderr(&format!("error: there is no command `{word}`\nhelp: {help}\n"));

@@ -29,6 +29,8 @@ pub(crate) struct Place {
     pub(crate) state: State,
     /// Artifacts and records.
     pub(crate) store: Arc<dyn Store>,
+    /// The same for a look inside and for copies out, which write nothing into it.
+    pub(crate) artifacts: Arc<DirStore>,
 }
 
 impl Place {
@@ -36,8 +38,11 @@ impl Place {
     pub(crate) async fn open(settings: &Settings) -> Result<Self, CliError> {
         let home = Home::open(&settings.home)?;
         let state = State::open(home.root()).await?;
-        let store = open_store(settings)?;
-        Ok(Self { home, settings: settings.clone(), state, store })
+        let artifacts = Arc::new(open_store(settings)?);
+        let whole: Arc<dyn Store> = Arc::<DirStore>::clone(&artifacts);
+        let store =
+            if settings.read_only_store { Arc::new(ReadOnlyStore::new(whole)) } else { whole };
+        Ok(Self { home, settings: settings.clone(), state, store, artifacts })
     }
 
     /// The runtime of a run.
@@ -77,10 +82,9 @@ impl Place {
 }
 
 /// Opens the store alone.
-pub(crate) fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, CliError> {
+pub(crate) fn open_store(settings: &Settings) -> Result<DirStore, CliError> {
     let home = Home::open(&settings.home)?;
-    let store: Arc<dyn Store> = Arc::new(DirStore::open(&settings.store, &home.temporary())?);
-    Ok(if settings.read_only_store { Arc::new(ReadOnlyStore::new(store)) } else { store })
+    Ok(DirStore::open(&settings.store, &home.temporary())?)
 }
 
 /// What the source is told.

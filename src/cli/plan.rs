@@ -32,7 +32,7 @@ pub(crate) async fn plan(
         tokio::task::block_in_place(|| prepare(&target, &args.selection, settings, &home, screen))?;
     prepared.check_resources(settings)?;
     for remark in &prepared.snapshot.remarks {
-        screen.say(&visible(remark));
+        screen.say(&format!("note: {}", visible(remark)));
     }
     let place = Place::open(settings).await?;
     let plan = verdicts(&place, &prepared).await?;

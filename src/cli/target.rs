@@ -103,7 +103,9 @@ pub(crate) fn resolve(flags: &TargetFlags, here: &Path) -> Result<Target, CliErr
 fn missing(text: &str, path: &Path) -> CliError {
     let mut names = Vec::new();
     if let Some(entries) = path.parent().and_then(|folder| fs_err::read_dir(folder).ok()) {
-        names.extend(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()));
+        let candidates =
+            entries.filter_map(Result::ok).filter(|entry| could_be_meant(&entry.path()));
+        names.extend(candidates.filter_map(|entry| entry.file_name().into_string().ok()));
     }
     let wanted = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let help = match crate::names::suggest(wanted, names.iter().map(String::as_str)) {
@@ -111,6 +113,12 @@ fn missing(text: &str, path: &Path) -> CliError {
         None => "name a pipeline file, a folder that holds one, or a git URL".to_owned(),
     };
     CliError::usage(format!("there is no file or folder `{text}`"), help)
+}
+
+/// Whether a path names a pipeline, by its looks: a YAML file, or a folder that holds one.
+fn could_be_meant(path: &Path) -> bool {
+    FILE_NAMES.iter().any(|name| path.join(name).exists())
+        || path.extension().is_some_and(|end| end == "yaml" || end == "yml")
 }
 
 fn check_inner(path: &str) -> Result<(), CliError> {

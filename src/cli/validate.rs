@@ -39,9 +39,11 @@ pub(crate) fn validate(
             Ok(Exit::Done)
         }
         Err(CliError::Problems(problems)) if as_json => {
-            let mut object = json!({"valid": false});
-            merge(&mut object, problems.to_json());
-            screen.json(&object)?;
+            screen.json(&json!({
+                "valid": false,
+                "file": problems.file,
+                "problems": problems.to_json(),
+            }))?;
             Ok(Exit::Invalid)
         }
         Err(error) => Err(error),
@@ -67,7 +69,7 @@ fn told(file: &PipelineFile, pipeline: &Pipeline, screen: Screen) -> Result<(), 
 }
 
 fn object(file: &PipelineFile, pipeline: &Pipeline) -> Value {
-    let list = |list: &[Problem]| problems(file, list.to_vec()).to_json()["problems"].take();
+    let list = |list: &[Problem]| problems(file, list.to_vec()).to_json();
     json!({
         "valid": true,
         "file": file.shown,
@@ -82,10 +84,4 @@ fn object(file: &PipelineFile, pipeline: &Pipeline) -> Value {
 fn problems(file: &PipelineFile, list: Vec<Problem>) -> Problems {
     let text = String::from_utf8_lossy(&file.bytes).into_owned();
     Problems { file: file.shown.clone(), text, list }
-}
-
-fn merge(into: &mut Value, from: Value) {
-    if let (Value::Object(into), Value::Object(from)) = (into, from) {
-        into.extend(from);
-    }
 }

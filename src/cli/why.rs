@@ -14,7 +14,7 @@ use super::screen::Screen;
 use super::settings::Settings;
 use crate::event::{Reason, RunEvent};
 use crate::names::{RunId, TaskId};
-use crate::plan::causes::failure_words;
+use crate::plan::causes::{failure_log, failure_words};
 use crate::plan::verdict::told;
 use crate::source::SourceFile;
 use crate::state::{RunFilter, RunRow, TaskReason, TaskRow};
@@ -85,7 +85,7 @@ fn next_steps(run: RunId, task: &TaskRow) -> String {
     if let Some(help) = failure_words(failure).1 {
         text += &format!("help: {help}\n");
     }
-    if task.attempts > 0 {
+    if task.attempts > 0 && failure_log(failure).is_none() {
         text += &format!("log: flowrun logs {run} {}\n", shell_word(&task.label));
     }
     text

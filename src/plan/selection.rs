@@ -7,20 +7,41 @@ use super::stages::StageGraph;
 use crate::event::{NotCached, Selection};
 use crate::names::{StageName, suggest};
 use crate::spec::Pipeline;
+use crate::words::short_list;
+
+/// How many stages a message names.
+const NAMED: usize = 20;
 
 /// A selection that names what cannot be selected.
 #[expect(missing_docs, reason = "the doc of a variant names its fields")]
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnknownStage {
     /// There is no such stage; the nearest one, if any is near.
-    #[error("there is no stage `{name}`{}", .suggestion.as_ref().map(|s| format!("; did you mean `{s}`?")).unwrap_or_default())]
+    #[error("there is no stage `{name}`")]
     NotThere { name: String, suggestion: Option<StageName> },
     /// One copy of a matrix was named.
-    #[error("`{name}` is one copy of a stage; select `{stage}`, which means all its copies")]
+    #[error("`{name}` is one copy of a stage")]
     OneCopy { name: String, stage: StageName },
     /// The stage is called by `on_failure`, `on_exit` or `verify`.
     #[error("stage `{stage}` is called by {caller} and cannot be selected")]
     Hook { stage: StageName, caller: &'static str },
+}
+
+impl UnknownStage {
+    /// What to write instead, one imperative sentence.
+    pub fn help(&self, pipeline: &Pipeline) -> String {
+        match self {
+            Self::NotThere { suggestion: Some(near), .. } => format!("did you mean `{near}`?"),
+            Self::OneCopy { stage, .. } => {
+                format!("name `{stage}`, which means all its copies")
+            }
+            Self::NotThere { suggestion: None, .. } | Self::Hook { .. } => {
+                let stages = pipeline.stages.values().filter(|stage| !stage.outside_dag);
+                let names: Vec<String> = stages.map(|stage| format!("`{}`", stage.name)).collect();
+                format!("use one of {}", short_list(&names, NAMED))
+            }
+        }
+    }
 }
 
 /// A selection from the texts of a command line; every name is checked.

@@ -98,7 +98,7 @@ pub fn diff_text(now: u64, a: &RunSide, b: &RunSide, colour: bool) -> String {
                 Field::new(side.run.id.to_string()),
                 Field::tinted(state, tint),
                 Field::new(age(now, side.run.made_at)),
-                Field::new(commit_words(&side.run)),
+                Field::new(commit_words(&side.run.created.snapshot)),
             ]
         })
         .collect();

@@ -5,7 +5,7 @@ use std::io::Write;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::paint::Paint;
+use super::paint::{Paint, Tint};
 use super::story::{noted, told};
 use super::tally::Tally;
 use crate::engine::Report;
@@ -65,13 +65,9 @@ impl Report for Lines {
     fn event(&mut self, at: u64, event: &RunEvent) {
         self.tally.fold(at, event);
         let paint = Paint { colour: self.options.colour };
-        if self.options.quiet
-            && !matches!(event, RunEvent::TaskFailed { .. } | RunEvent::RunTimedOut)
-        {
-            return;
-        }
         // Log lines were written when they came, unless quiet.
-        if let Some(told) = told(&self.tally, at, event, paint, self.options.quiet) {
+        let told = told(&self.tally, at, event, paint, self.options.quiet);
+        if let Some(told) = told.filter(|told| !self.options.quiet || told.tint == Tint::Bad) {
             self.write_told(at, &told, paint);
         }
     }
@@ -178,12 +174,12 @@ mod tests {
     fn quiet_lines_show_the_log_of_what_failed() {
         let out = Shared::default();
         failing_run(&mut Lines::new(tally(&[]), options(true), Box::new(out.clone())));
-        insta::assert_snapshot!(out.text(), @r"
+        insta::assert_snapshot!(out.text(), @r#"
         00:00:21 evaluate failed: exit code 1
         00:00:21   │ Traceback
         00:00:21   │ ValueError: no
         00:00:21   the whole log: flowrun logs 01HF7YAT000000000000000001 evaluate
-        ");
+        "#);
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub use background::Background;
 pub use diff::{RunSide, diff_json, diff_text};
 pub use json::JsonLines;
 pub use lines::{Lines, LinesOptions};
-pub use runs::{runs_json, runs_text};
+pub use runs::{commit_words, runs_json, runs_text};
 pub use status::{status_home, status_home_json, status_run, status_run_json};
 pub use summary::summary;
 pub use tally::Tally;

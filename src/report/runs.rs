@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::paint::Tint;
 use super::summary::counts;
 use super::table::{Field, table};
-use crate::event::RunOutcome;
+use crate::event::{RunOutcome, SnapshotId};
 use crate::state::{RunRow, RunState, TaskRow};
 use crate::words::{age, duration, visible};
 
@@ -41,8 +41,8 @@ pub(super) fn runs_table<'r>(
                 Field::tinted(state, tint),
                 Field::new(age(now, run.ended_at.unwrap_or(run.made_at))),
                 Field::new(took.unwrap_or_default()),
-                Field::new(counts(tasks)),
-                Field::new(commit_words(run)),
+                Field::new(counts(tasks, run.ended_at.is_some())),
+                Field::new(commit_words(&run.created.snapshot)),
             ]
         })
         .collect();
@@ -63,8 +63,7 @@ pub(super) fn outcome_words(state: RunState) -> (&'static str, Tint) {
 }
 
 /// `1a2b3c4 (main) with changes`; `no git` for a plain folder.
-pub(super) fn commit_words(run: &RunRow) -> String {
-    let snapshot = &run.created.snapshot;
+pub fn commit_words(snapshot: &SnapshotId) -> String {
     let Some(commit) = &snapshot.commit else {
         return "no git".to_owned();
     };

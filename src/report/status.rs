@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::paint::{Paint, Tint, state_sign};
 use super::runs::{commit_words, outcome_words, run_json, runs_table};
-use super::summary::counts;
+use super::summary::{counts, look_command};
 use super::table::{Field, table};
 use crate::names::{RunId, TaskId};
 use crate::plan::causes::{failure_log, failure_words, reason_words, skip_words};
@@ -49,9 +49,13 @@ fn running_block(now: u64, run: &RunRow, tasks: &[TaskRow], owned: bool, paint: 
         (_, true) => format!("started {}", age(now, run.made_at)),
         (_, false) => paint.with(Tint::Warn, "left by its flowrun"),
     };
-    let mut text =
-        format!("  {}  {}  {state}, {}\n", run.created.pipeline, run.id, commit_words(run));
-    let counted = counts(tasks);
+    let mut text = format!(
+        "  {}  {}  {state}, {}\n",
+        run.created.pipeline,
+        run.id,
+        commit_words(&run.created.snapshot)
+    );
+    let counted = counts(tasks, false);
     if !counted.is_empty() {
         text += &format!("    {counted}\n");
     }
@@ -146,7 +150,7 @@ fn about(run: &RunRow) -> Vec<Vec<Field>> {
     .collect();
     let mut rows = Vec::new();
     for (name, value) in [
-        ("commit", commit_words(run)),
+        ("commit", commit_words(&run.created.snapshot)),
         ("from", visible(&created.snapshot.origin).into_owned()),
         ("params", params.join(" ")),
         ("asked", asked.join(" ")),
@@ -221,8 +225,8 @@ fn failed_block(run: &RunRow, task: &TaskRow, paint: Paint) -> String {
         }
     }
     if task.attempts > 0 {
-        let command = format!("flowrun logs {} {}", run.id, shell_word(&task.label));
-        text += &format!("  {}  shows its log\n", paint.with(Tint::Hint, &command));
+        let command = look_command(run.id, task);
+        text += &format!("  {}  tells more\n", paint.with(Tint::Hint, &command));
     }
     text
 }
@@ -288,7 +292,7 @@ mod tests {
     #[test]
     fn one_run() {
         let text = status_run(1_700_007_272_400, &failed_run(), &failed_tasks(), false);
-        insta::assert_snapshot!(text, @r"
+        insta::assert_snapshot!(text, @r#"
         iris  run 01HF7YAT000000000000000001  ✗ failed after 1m 12s, 2 h ago
 
         commit  1a2b3c4 (main) with changes
@@ -305,8 +309,8 @@ mod tests {
 
         evaluate failed: out of memory (limit 1 GiB)
           help: raise `resources.memory`, or set `retries: {on_oom: {memory: 2x}}`
-          flowrun logs 01HF7YAT000000000000000001 evaluate  shows its log
-        ");
+          flowrun logs 01HF7YAT000000000000000001 evaluate  tells more
+        "#);
     }
 
     #[test]

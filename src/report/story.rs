@@ -157,7 +157,7 @@ fn failure_details(
     if let Some(help) = failure_words(cause).1 {
         lines.push(paint.with(Tint::Hint, &format!("help: {help}")));
     }
-    if tally.find(task).is_some_and(has_log) {
+    if tool.is_empty() && tally.find(task).is_some_and(has_log) {
         lines.push(paint.with(Tint::Hint, &log_command(tally, task)));
     }
     lines

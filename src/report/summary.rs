@@ -3,7 +3,8 @@
 use super::paint::{Paint, Tint};
 use crate::event::RunOutcome;
 use crate::names::RunId;
-use crate::state::TaskRow;
+use crate::plan::causes::failure_log;
+use crate::state::{TaskReason, TaskRow};
 use crate::words::{duration, shell_word};
 
 /// `3 done, 5 reused, 1 failed in 1m 12s`, and what to do next when it did not end well. Ends with a line break.
@@ -21,7 +22,7 @@ pub fn summary(
         RunOutcome::Kept => ("=", Tint::Warn),
         RunOutcome::Cancelled => ("■", Tint::Warn),
     };
-    let counts = counts(tasks);
+    let counts = counts(tasks, true);
     let counts = if counts.is_empty() { "nothing to do".to_owned() } else { counts };
     let unchanged = !tasks.is_empty()
         && tasks.iter().all(|task| matches!(task.state.as_str(), "reused" | "skipped"));
@@ -30,7 +31,7 @@ pub fn summary(
     if matches!(outcome, RunOutcome::Failed | RunOutcome::Cancelled) {
         let failed = tasks.iter().find(|task| task.state == "failed" && task.attempts > 0);
         if let Some(task) = failed {
-            let command = format!("flowrun logs {run} {}", shell_word(&task.label));
+            let command = look_command(run, task);
             text += &format!("  {}  shows why\n", paint.with(Tint::Hint, &command));
         }
         let command = format!("flowrun resume {run}");
@@ -39,8 +40,18 @@ pub fn summary(
     text
 }
 
-/// `3 done, 5 reused, 1 failed`, without what is zero.
-pub(super) fn counts(tasks: &[TaskRow]) -> String {
+/// The command that shows what happened to a task: its log, unless it failed before there was one.
+pub(super) fn look_command(run: RunId, task: &TaskRow) -> String {
+    let has_log = match &task.reason {
+        Some(TaskReason::Failed(failure)) => failure_log(failure).is_none(),
+        _ => true,
+    };
+    let command = if has_log { "logs" } else { "why" };
+    format!("flowrun {command} {run} {}", shell_word(&task.label))
+}
+
+/// `3 done, 5 reused, 1 failed`, without what is zero. `ended`: nothing waits any more, so what did was not started.
+pub(super) fn counts(tasks: &[TaskRow], ended: bool) -> String {
     const STATES: [&str; 9] = [
         "done",
         "reused",
@@ -56,7 +67,10 @@ pub(super) fn counts(tasks: &[TaskRow]) -> String {
         .iter()
         .map(|state| (tasks.iter().filter(|task| task.state == *state).count(), state))
         .filter(|(count, _)| *count > 0)
-        .map(|(count, state)| format!("{count} {state}"))
+        .map(|(count, state)| match *state {
+            "waiting" if ended => format!("{count} not started"),
+            state => format!("{count} {state}"),
+        })
         .collect();
     counts.join(", ")
 }

@@ -137,8 +137,8 @@ fn settings_files_are_strict() {
     "#);
     let said = Place::new().run_with(&[("FLOWRUN_JOBS", "many")], &["status"]).stderr;
     insta::assert_snapshot!(said, @r#"
-    error: the setting `jobs` is `many` in the variable `FLOWRUN_JOBS`
-    help: give it a whole number from 1: it is tasks at once (default: the machine's processors)
+    error: the variable `FLOWRUN_JOBS` is `many`
+    help: give a whole number from 1 (default: the machine's processors)
     "#);
 }
 

@@ -160,7 +160,7 @@ impl Settings {
             return Err(if found.text.starts_with("postgres") {
                 not_yet(&format!("the state `{}`", scheme(&found.text)), "leave out `state`")
             } else {
-                layers.refuse("state", &found, "`sqlite`")
+                refuse("state", &found, "`sqlite`")
             });
         }
         if let Some(found) = layers.find("runtime") {
@@ -173,7 +173,7 @@ impl Settings {
                     ));
                 }
                 _ => {
-                    return Err(layers.refuse(
+                    return Err(refuse(
                         "runtime",
                         &found,
                         "`local`, `docker`, `kubernetes` or `auto`",
@@ -225,14 +225,14 @@ impl Layers<'_> {
         parse: impl Fn(&str) -> Result<T, &'static str>,
     ) -> Result<Option<T>, CliError> {
         let Some(found) = self.find(name) else { return Ok(None) };
-        parse(&found.text).map(Some).map_err(|wanted| self.refuse(name, &found, wanted))
+        parse(&found.text).map(Some).map_err(|wanted| refuse(name, &found, wanted))
     }
 
     /// A folder: relative to the caller's folder, or to the file that names it.
     fn folder(&self, name: &str) -> Result<Option<PathBuf>, CliError> {
         let Some(found) = self.find(name) else { return Ok(None) };
         if found.text.is_empty() {
-            return Err(self.refuse(name, &found, "a folder"));
+            return Err(refuse(name, &found, "a folder"));
         }
         let base = match &found.origin {
             Origin::File(path, _) => {
@@ -243,16 +243,18 @@ impl Layers<'_> {
         // Without the `.` parts that a relative name brings along.
         Ok(Some(base.join(&found.text).components().collect()))
     }
+}
 
-    #[expect(clippy::unused_self, reason = "reads like its siblings")]
-    fn refuse(&self, name: &str, found: &Found, wanted: &str) -> CliError {
-        let message = format!("the setting `{name}` is `{}` in {}", found.text, found.origin);
-        let help = named(name).map(|setting| {
-            format!("give it {wanted}: it is {} (default: {})", setting.meaning, setting.default)
-        });
-        match found.origin {
-            Origin::File(..) => CliError::Invalid { message, help },
-            Origin::Flag(_) | Origin::Variable(_) => CliError::Usage { message, help },
+/// Says where a value stands that cannot be, and what can.
+fn refuse(name: &str, found: &Found, wanted: &str) -> CliError {
+    let (text, origin) = (&found.text, &found.origin);
+    let help = named(name).map(|setting| format!("give {wanted} (default: {})", setting.default));
+    match origin {
+        Origin::File(..) => {
+            CliError::Invalid { message: format!("{origin}: `{name}` is `{text}`"), help }
+        }
+        Origin::Flag(_) | Origin::Variable(_) => {
+            CliError::Usage { message: format!("{origin} is `{text}`"), help }
         }
     }
 }
@@ -383,11 +385,11 @@ mod tests {
     #[test]
     fn a_wrong_value_names_its_place() {
         let error = Place::new().with_flag("jobs", "0").resolve().unwrap_err();
-        assert_eq!(error.to_string(), "the setting `jobs` is `0` in the flag `--jobs`");
+        assert_eq!(error.to_string(), "the flag `--jobs` is `0`");
         assert_eq!(error.exit(), Exit::Usage);
         let place = Place::new().with_file("flowrun.toml", "\nmemory = \"4 apples\"\n");
         let error = place.resolve().unwrap_err();
-        assert!(error.to_string().ends_with("flowrun.toml:2"), "{error}");
+        assert!(error.to_string().ends_with("flowrun.toml:2: `memory` is `4 apples`"), "{error}");
         assert_eq!(error.exit(), Exit::Invalid);
     }
 

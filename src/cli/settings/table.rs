@@ -11,7 +11,8 @@ pub(crate) struct Setting {
     pub(crate) variable: &'static str,
     /// What holds without.
     pub(crate) default: &'static str,
-    /// What it means.
+    /// What it means; `docs/settings.md` says it, and a test compares.
+    #[cfg_attr(not(test), expect(dead_code, reason = "read by the test of the document"))]
     pub(crate) meaning: &'static str,
     /// It may stand in `flowrun.toml` / `config.toml`.
     pub(crate) in_files: Files,

@@ -168,18 +168,20 @@ fn selections_name_stages_that_are_there() {
     pipeline.on_failure = Some(name("alert"));
     let ask = |text: &str| resolve_selection(&pipeline, &[text.to_owned()], &[], &[], &[]);
     assert_eq!(ask("join").map(|selection| selection.only), Ok(names(&["join"])));
-    let message = |text: &str| ask(text).unwrap_err().to_string();
-    assert_eq!(message("jion"), "there is no stage `jion`; did you mean `join`?");
-    assert_eq!(message("zzzzzz"), "there is no stage `zzzzzz`");
-    assert_eq!(
-        message("join[trees=100]"),
-        "`join[trees=100]` is one copy of a stage; select `join`, which means all its copies"
+    let message = |text: &str| {
+        let error = ask(text).unwrap_err();
+        format!("{error}: {}", error.help(&pipeline))
+    };
+    insta::assert_snapshot!(
+        ["jion", "zzzzzz", "join[trees=100]", "jion[trees=100]", "alert"].map(message).join("\n"),
+        @r#"
+    there is no stage `jion`: did you mean `join`?
+    there is no stage `zzzzzz`: use one of `join`, `left`, `right`, `top`, `after` and `alone`
+    `join[trees=100]` is one copy of a stage: name `join`, which means all its copies
+    there is no stage `jion[trees=100]`: did you mean `join`?
+    stage `alert` is called by `on_failure` and cannot be selected: use one of `join`, `left`, `right`, `top`, `after` and `alone`
+    "#
     );
-    assert_eq!(
-        message("jion[trees=100]"),
-        "there is no stage `jion[trees=100]`; did you mean `join`?"
-    );
-    assert_eq!(message("alert"), "stage `alert` is called by `on_failure` and cannot be selected");
 }
 
 #[test]
