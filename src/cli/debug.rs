@@ -9,7 +9,7 @@ use super::debug_folder;
 use super::error::CliError;
 use super::exit::Exit;
 use super::find;
-use super::logs::choose_attempt;
+use super::made_by::made_by;
 use super::place::Place;
 use super::screen::{Screen, to_stderr};
 use super::settings::Settings;
@@ -27,11 +27,9 @@ pub(crate) async fn debug(
 ) -> Result<Exit, CliError> {
     let place = Place::open(settings).await?;
     let run = find::run(&place.state, &args.run).await?;
-    let tasks = place.state.tasks(run.id).await?;
-    let (number, task) = find::task(&tasks, &args.task)?;
-    let attempts = place.state.attempts(run.id).await?;
-    let attempt = choose_attempt(run.id, task, &attempts, args.attempt)?;
-    let folder = place.home.run(run.id).join(format!("{number}-{attempt}"));
+    let made = made_by(&place, run, &args.task, screen).await?;
+    let attempt = made.attempt(args.attempt)?;
+    let folder = made.folder(&place, attempt.number);
     let job = ordered_job(&folder).ok_or_else(|| {
         CliError::missing(
             "the attempt has left nothing to look at",
@@ -39,16 +37,13 @@ pub(crate) async fn debug(
         )
     })?;
     let job = if job.directory.is_dir() {
-        if attempts
-            .iter()
-            .any(|one| one.task == task.task && one.number == attempt && one.end.is_none())
-        {
+        if attempt.end.is_none() {
             screen.warn("the attempt is running; what you change here reaches it");
         }
         job
     } else {
         screen.say("its work folder was removed when it ended well; preparing it afresh");
-        debug_folder::prepare(&place, &run, &task.task, &folder, job).await?
+        debug_folder::prepare(&place, &made.run, &made.task.task, &folder, job).await?
     };
     become_shell(&args, settings, job, &place.home.temporary())
 }
@@ -60,6 +55,8 @@ fn become_shell(
     temporary: &Path,
 ) -> Result<Exit, CliError> {
     let mut env = job.env;
+    // By this one the monitor finds what a job left behind; the shell is no part of the job.
+    env.remove("FLOWRUN_JOB");
     // The attempt's own one was removed with the attempt.
     let scratch = tempfile::Builder::new().prefix(SHELL_SCRATCH).tempdir_in(temporary)?.keep();
     env.insert("TMPDIR".into(), scratch.display().to_string());

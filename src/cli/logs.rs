@@ -8,6 +8,7 @@ use super::args::{LogsArgs, StreamChoice};
 use super::error::CliError;
 use super::exit::Exit;
 use super::find;
+use super::made_by::made_by;
 use super::place::Place;
 use super::screen::Screen;
 use super::settings::Settings;
@@ -16,7 +17,7 @@ use crate::names::{RunId, TaskId};
 use crate::runtime::local::monitor_lives;
 use crate::runtime::log::LogPosition;
 use crate::runtime::log_lines::{LogEntry, LogFollower, read_entries};
-use crate::state::{AttemptRow, TaskRow, owner_alive};
+use crate::state::owner_alive;
 use crate::words::{shell_word, visible};
 
 /// Lines that are written to stdout at once.
@@ -34,37 +35,31 @@ pub(crate) async fn logs(
     let place = Place::open(settings).await?;
     let (run, task) = match args.words.as_slice() {
         [run, task] => (find::run(&place.state, run).await?, task.as_str()),
-        [task] => (find::latest(&place.state).await?, task.as_str()),
-        _ => return Err(CliError::usage("no task is named", "write `flowrun logs RUN TASK`")),
-    };
-    let run = run.id;
-    let tasks = place.state.tasks(run).await?;
-    let (number, row) = find::task(&tasks, task).map_err(|error| {
-        if args.words.len() == 1 && find::looks_like_run(task) {
-            CliError::usage(
+        [task] if find::looks_like_run(task) => {
+            return Err(CliError::usage(
                 format!("`{task}` is a run, and a log belongs to a task"),
                 format!(
                     "write `flowrun logs {task} TASK`; its tasks are in `flowrun status {task}`"
                 ),
-            )
-        } else {
-            error
+            ));
         }
-    })?;
-    let attempts = place.state.attempts(run).await?;
-    let attempt = choose_attempt(run, row, &attempts, args.attempt)?;
-    let folder = place.home.run(run).join(format!("{number}-{attempt}"));
+        [task] => (find::latest(&place.state).await?, task.as_str()),
+        _ => return Err(CliError::usage("no task is named", "write `flowrun logs RUN TASK`")),
+    };
+    let made = made_by(&place, run, task, screen).await?;
+    let attempt = made.attempt(args.attempt)?.number;
+    let folder = made.folder(&place, attempt);
     let form = Form {
         stream: args.stream,
         as_json: args.output.json(),
         // A log goes into a file as it is; on a terminal it cannot steer it.
         raw: !std::io::stdout().is_terminal(),
     };
-    let task = row.task.clone();
-    if !args.follow || is_over(&place, run, &task, attempt).await? {
+    let (run, task) = (made.run.id, &made.task);
+    if !args.follow || is_over(&place, run, &task.task, attempt).await? {
         let entries = read_entries(&folder)?;
         if entries.is_empty() {
-            let label = shell_word(&row.label);
+            let label = shell_word(&task.label);
             screen.say(&format!(
                 "attempt {attempt} has written nothing; `flowrun why {run} {label}` tells how it went"
             ));
@@ -78,7 +73,7 @@ pub(crate) async fn logs(
                 Some(entries) if form.print(&entries, screen)? => {}
                 Some(_) | None => return Ok(Exit::Done),
             },
-            Err(_) if is_over(&place, run, &task, attempt).await? => {
+            Err(_) if is_over(&place, made.run.id, &made.task.task, attempt).await? => {
                 form.print(&follower.finish()?, screen)?;
                 return Ok(Exit::Done);
             }
@@ -98,36 +93,6 @@ async fn is_over(place: &Place, run: RunId, task: &TaskId, attempt: u32) -> Resu
         row.task == *task && row.attempts == attempt && matches!(row.state.as_str(), "running")
     });
     Ok(!runs)
-}
-
-/// The attempt that was asked for, else the last.
-pub(crate) fn choose_attempt(
-    run: RunId,
-    task: &TaskRow,
-    attempts: &[AttemptRow],
-    asked: Option<u32>,
-) -> Result<u32, CliError> {
-    let of_task = attempts.iter().filter(|one| one.task == task.task);
-    let Some(last) = of_task.map(|one| one.number).max() else {
-        return Err(match task.reused_from {
-            Some(from) => CliError::usage(
-                format!("task `{}` was reused from run {from}", task.label),
-                format!("name that run instead of {run}"),
-            ),
-            None => CliError::usage(
-                format!("task `{}` has not run in run {run}", task.label),
-                format!("see `flowrun why {run} {}`", shell_word(&task.label)),
-            ),
-        });
-    };
-    match asked {
-        None => Ok(last),
-        Some(number) if (1..=last).contains(&number) => Ok(number),
-        Some(number) => Err(CliError::usage(
-            format!("task `{}` has no attempt {number}", task.label),
-            if last == 1 { "leave out `--attempt`".to_owned() } else { format!("use 1 to {last}") },
-        )),
-    }
 }
 
 struct Form {

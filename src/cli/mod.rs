@@ -37,6 +37,7 @@ mod init;
 mod inspect;
 mod later;
 mod logs;
+mod made_by;
 mod plan;
 mod resume;
 mod validate;

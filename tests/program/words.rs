@@ -237,3 +237,59 @@ fn init_writes_a_pipeline_and_never_overwrites() {
     "#);
     assert!(!place.folder().join("My_Demo/pipeline.yaml").exists(), "all or nothing");
 }
+
+#[test]
+fn validate_gives_the_same_as_data() {
+    let place = Place::new();
+    let stages = "version: \"2\"\nname: x\nstages:\n";
+    place.write("good.yaml", &format!("{stages}  a: {{run: echo, secrets: {{A: b}}}}\n"));
+    place.write("bad.yaml", &format!("{stages}  a: {{rum: echo}}\n"));
+
+    let told = place.json(&["validate", "good.yaml", "-o", "json"]);
+    assert_eq!(told["valid"], true, "{told}");
+    assert_eq!(told["stages"], serde_json::json!(["a"]), "{told}");
+    assert_eq!(told["not_available"][0]["line"], 4, "{told}");
+
+    let output = place.line("validate bad.yaml -o json");
+    assert_eq!(output.code, 3, "{output:?}");
+    let told: serde_json::Value = serde_json::from_str(&output.stdout).unwrap();
+    assert_eq!(told["valid"], false, "{told}");
+    assert_eq!(told["file"], "bad.yaml", "{told}");
+    assert!(told["problems"].as_array().is_some_and(|list| !list.is_empty()), "{told}");
+}
+
+#[test]
+fn what_was_reused_is_found_where_it_was_made() {
+    let place = Place::new();
+    place.line("init .").success();
+    place.line("apply").success();
+    let made = place.runs()[0]["run"].as_str().unwrap().to_owned();
+    place.line("apply").success();
+
+    let log = place.line("logs evaluate").success();
+    assert!(log.stdout.contains("mean error"), "{log:?}");
+    assert!(log.stderr.contains(&made), "{log:?}");
+
+    let seen = place.line("debug latest evaluate -- env").success().stdout;
+    assert!(seen.contains("FLOWRUN_STAGE=evaluate"), "{seen}");
+    assert!(!seen.contains("FLOWRUN_JOB="), "the shell is no part of the job: {seen}");
+}
+
+#[test]
+fn artifacts_are_named_by_output_or_the_beginning_of_a_digest() {
+    let place = Place::new();
+    place.line("init .").success();
+    place.line("apply").success();
+
+    // Under the name of a stage with `pick` stands its winner.
+    place.line("store get train.model winner.json").success();
+    place.line("store get train[rate=0.01].model best.json").success();
+    let read = |name: &str| fs_err::read(place.folder().join(name)).unwrap();
+    assert_eq!(read("winner.json"), read("best.json"));
+    assert_eq!(place.line("store get train.model winner.json").code, 2, "nothing is overwritten");
+
+    let whole = place.json(&["store", "ls", "train.model", "-o", "json"]);
+    let digest = whole["digest"].as_str().unwrap();
+    let short = place.json(&["store", "ls", &digest[..20], "-o", "json"]);
+    assert_eq!(short["digest"], digest);
+}

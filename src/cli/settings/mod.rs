@@ -116,8 +116,10 @@ impl Caller {
 
     /// Who asks, `user@host`.
     pub(crate) fn user(&self, host: &str) -> String {
-        let user = self.variable("USER").or_else(|| self.variable("LOGNAME")).unwrap_or("unknown");
-        format!("{user}@{host}")
+        match self.variable("USER").or_else(|| self.variable("LOGNAME")) {
+            Some(user) => format!("{user}@{host}"),
+            None => format!("uid-{}@{host}", rustix::process::getuid().as_raw()),
+        }
     }
 
     /// Colour as flags and variables have it, for what is said before the files were read.
