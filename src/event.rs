@@ -161,8 +161,8 @@ impl RunOutcome {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Skip {
-    /// Its own `when` was false.
-    When,
+    /// Its own `when` was false: the expressions, as they stand in the file.
+    When(String),
     /// Something it needs was skipped.
     Needs(TaskId),
 }

@@ -20,7 +20,7 @@ use crate::event::Selection;
 use crate::report::commit_words;
 use crate::source::Snapshot;
 use crate::state::RunFilter;
-use crate::words::visible;
+use crate::words::{list, visible};
 
 /// Runs a pipeline.
 pub(crate) async fn apply(
@@ -39,8 +39,17 @@ pub(crate) async fn apply(
     if matches!(target, Target::Git { .. }) {
         confirm_origin(&place, &prepared.snapshot, args.yes).await?;
     }
-    for remark in prepared.snapshot.remarks.iter().chain(&loaded.pipeline.ignored_on_local()) {
+    for remark in &prepared.snapshot.remarks {
         screen.say(&format!("note: {}", visible(remark)));
+    }
+    let ignored: Vec<String> =
+        loaded.pipeline.ignored_on_local().iter().map(|key| format!("`{key}`")).collect();
+    if !ignored.is_empty() {
+        screen.warn(&format!(
+            "{} of the file ha{} no effect: stages run as processes of this machine",
+            list(&ignored),
+            if ignored.len() == 1 { "s" } else { "ve" }
+        ));
     }
     let origin = &prepared.snapshot.id.origin;
     let name = &prepared.pipeline.name;
@@ -98,6 +107,14 @@ pub(crate) fn prepare(
         selection,
         &place::environment(home, &settings.caller),
     )?;
+    for (stage, glob) in
+        prepared.key_context("", &prepared.snapshot.id).idle_globs(&loaded.pipeline)
+    {
+        let glob = visible(glob);
+        screen.warn(&format!(
+            "no file matches `{glob}` in `files` of stage `{stage}`; it will not see it"
+        ));
+    }
     Ok((loaded, prepared))
 }
 

@@ -42,6 +42,22 @@ pub(crate) async fn run(state: &State, text: &str) -> Result<RunRow, CliError> {
     }
 }
 
+/// The run and the task that `[RUN] TASK` name; without a run, the newest.
+pub(crate) async fn run_and_task<'w>(
+    state: &State,
+    words: &'w [String],
+) -> Result<(RunRow, &'w str), CliError> {
+    match words {
+        [text, task] => Ok((run(state, text).await?, task)),
+        [task] if looks_like_run(task) => Err(CliError::usage(
+            format!("`{task}` is a run, and no task is named"),
+            format!("add a task; they are in `flowrun status {task}`"),
+        )),
+        [task] => Ok((latest(state).await?, task)),
+        _ => Err(CliError::usage("no task is named", "write a run and a task")),
+    }
+}
+
 /// The newest run.
 pub(crate) async fn latest(state: &State) -> Result<RunRow, CliError> {
     run(state, "latest").await

@@ -33,19 +33,7 @@ pub(crate) async fn logs(
     screen: Screen,
 ) -> Result<Exit, CliError> {
     let place = Place::open(settings).await?;
-    let (run, task) = match args.words.as_slice() {
-        [run, task] => (find::run(&place.state, run).await?, task.as_str()),
-        [task] if find::looks_like_run(task) => {
-            return Err(CliError::usage(
-                format!("`{task}` is a run, and a log belongs to a task"),
-                format!(
-                    "write `flowrun logs {task} TASK`; its tasks are in `flowrun status {task}`"
-                ),
-            ));
-        }
-        [task] => (find::latest(&place.state).await?, task.as_str()),
-        _ => return Err(CliError::usage("no task is named", "write `flowrun logs RUN TASK`")),
-    };
+    let (run, task) = find::run_and_task(&place.state, &args.words).await?;
     let made = made_by(&place, run, task, screen).await?;
     let attempt = made.attempt(args.attempt)?.number;
     let folder = made.folder(&place, attempt);

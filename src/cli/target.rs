@@ -82,10 +82,13 @@ pub(crate) fn resolve(flags: &TargetFlags, here: &Path) -> Result<Target, CliErr
     let reference = flags.reference.clone();
     if path.is_dir() {
         let Some(name) = FILE_NAMES.iter().find(|name| path.join(name).exists()) else {
-            return Err(CliError::usage(
-                format!("there is no pipeline file in `{text}`"),
-                "name a file, or write a first one with `flowrun init`",
-            ));
+            let bare = path.join("HEAD").is_file() && path.join("objects").is_dir();
+            let help = if bare {
+                format!("it is a git repo without a work tree: write `file://{}`", path.display())
+            } else {
+                "name a file, or write a first one with `flowrun init`".to_owned()
+            };
+            return Err(CliError::usage(format!("there is no pipeline file in `{text}`"), help));
         };
         let shown = if text == "." {
             (*name).to_owned()

@@ -30,9 +30,9 @@ pub(crate) async fn why(
     screen: Screen,
 ) -> Result<Exit, CliError> {
     let place = Place::open(settings).await?;
-    let row = find::run(&place.state, &args.run).await?;
+    let (row, task) = find::run_and_task(&place.state, &args.words).await?;
     let tasks = place.state.tasks(row.id).await?;
-    let (_, task) = find::task(&tasks, &args.task)?;
+    let (_, task) = find::task(&tasks, task)?;
     let events: Vec<RunEvent> =
         place.state.events(row.id, 0).await?.into_iter().map(|recorded| recorded.event).collect();
     let label = |id: &TaskId| {

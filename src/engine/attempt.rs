@@ -97,7 +97,11 @@ impl Attempts {
         };
         match self.context.when_holds(&self.pipeline, planned, inputs) {
             Ok(true) => {}
-            Ok(false) => return Ok(Resolved::without_key(Resolution::Skip)),
+            Ok(false) => {
+                let when: Vec<&str> = stage.when.iter().map(|one| one.source.as_str()).collect();
+                let when = when.join(" and ");
+                return Ok(Resolved::without_key(Resolution::Skip { when }));
+            }
             Err(error) => return expression(error),
         }
         if let Some(why) = self.not_cached(task, stage) {

@@ -223,10 +223,10 @@ impl Run {
         }
         match resolution {
             Resolution::Hit(reused) => self.reuse(task, *reused),
-            Resolution::Skip => self.end(
+            Resolution::Skip { when } => self.end(
                 task,
                 Outcome::Skipped,
-                RunEvent::TaskSkipped { task: self.id(task), why: Skip::When },
+                RunEvent::TaskSkipped { task: self.id(task), why: Skip::When(when) },
             ),
             Resolution::Failed(failure) => self.fail(task, failure),
             Resolution::Miss { key, why } => self.enqueue(task, key, why),

@@ -125,7 +125,7 @@ pub fn failure_log(failure: &Failure) -> Option<&str> {
 /// Why a task was skipped; `label` names tasks.
 pub fn skip_words(skip: &Skip, label: &dyn Fn(&crate::names::TaskId) -> String) -> String {
     match skip {
-        Skip::When => "its `when` is false".to_owned(),
+        Skip::When(expression) => format!("its `when` is false: {}", visible(expression)),
         Skip::Needs(task) => format!("it needs `{}`, which was skipped", label(task)),
     }
 }

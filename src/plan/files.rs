@@ -60,6 +60,15 @@ impl FileScans {
     }
 }
 
+/// Those of `globs` that select no file at all below `base`.
+pub(super) fn idle<'g>(files: &[SourceFile], base: &str, globs: &'g [String]) -> Vec<&'g str> {
+    let selects = |glob: &&String| {
+        let one = [glob.trim_start_matches('!').to_owned()];
+        !select(files, base, "", Some(&one)).is_empty()
+    };
+    globs.iter().filter(|glob| !selects(glob)).map(String::as_str).collect()
+}
+
 /// Beside the pipeline file and like it about flowrun, not about the work.
 const SETTINGS_FILE: &str = "flowrun.toml";
 

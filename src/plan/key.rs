@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::files::{FileScans, Scan};
+use super::files::{self, FileScans, Scan};
 use super::graph::PlannedTask;
 use super::scope::{Places, executed, expressions, literal, scope};
 use crate::digest::Digest;
@@ -89,6 +89,19 @@ impl KeyContext {
     pub fn stage_files(&self, pipeline: &Pipeline, stage: &StageName) -> Vec<&SourceFile> {
         let scan = self.scan(&pipeline.stages[stage]);
         scan.seen.iter().map(|position| &self.files[*position]).collect()
+    }
+
+    /// What stands in `files` and matches nothing, by stage in file order: most likely a slip of the pen.
+    pub fn idle_globs<'p>(&self, pipeline: &'p Pipeline) -> Vec<(&'p StageName, &'p str)> {
+        let mut known: BTreeMap<&[String], Vec<&str>> = BTreeMap::new();
+        let mut found = Vec::new();
+        for stage in pipeline.stages.values() {
+            let Some(globs) = stage.files.as_deref() else { continue };
+            let idle =
+                known.entry(globs).or_insert_with(|| files::idle(&self.files, &self.base, globs));
+            found.extend(idle.iter().map(|glob| (&stage.name, *glob)));
+        }
+        found
     }
 
     /// The key parts of a task whose needs are all in `resolved`.

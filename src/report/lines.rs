@@ -140,7 +140,13 @@ mod tests {
             21_000,
             &RunEvent::TaskFailed { task: evaluate.clone(), cause: Failure::Job(end) },
         );
-        report.event(21_000, &RunEvent::TaskSkipped { task: task("alert", 1), why: Skip::When });
+        report.event(
+            21_000,
+            &RunEvent::TaskSkipped {
+                task: task("alert", 1),
+                why: Skip::When("params.alert".to_owned()),
+            },
+        );
         report.event(21_000, &RunEvent::TaskBlocked { task: task("train", 1), by: evaluate });
         report.notice(21_000, &Notice::Remark("the tree is dirty".to_owned()));
         report.event(21_000, &RunEvent::StopWished { by: "ann".to_owned(), kill: false });
@@ -163,7 +169,7 @@ mod tests {
         00:00:20 evaluate | ValueError: no
         00:00:21 evaluate failed: exit code 1
         00:00:21   the whole log: flowrun logs 01HF7YAT000000000000000001 evaluate
-        00:00:21 alert skipped: its `when` is false
+        00:00:21 alert skipped: its `when` is false: params.alert
         00:00:21 train[trees=50] blocked: it needs evaluate
         00:00:21 note: the tree is dirty
         00:00:21 stopping, asked by ann

@@ -35,7 +35,11 @@ pub fn summary(
             text += &format!("  {}  shows why\n", paint.with(Tint::Hint, &command));
         }
         let command = format!("flowrun resume {run}");
-        text += &format!("  {}  goes on from here\n", paint.with(Tint::Hint, &command));
+        text += &format!("  {}  goes on with the same code\n", paint.with(Tint::Hint, &command));
+        if outcome == RunOutcome::Failed {
+            let command = paint.with(Tint::Hint, "flowrun apply");
+            text += &format!("  {command}  takes your changes; what is done is reused\n");
+        }
     }
     text
 }

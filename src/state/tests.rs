@@ -150,7 +150,10 @@ async fn a_run_from_made_to_reopened() {
             2000,
             &[
                 started(&tasks[0], 1, Some(key), run),
-                RunEvent::TaskSkipped { task: tasks[2].clone(), why: Skip::When },
+                RunEvent::TaskSkipped {
+                    task: tasks[2].clone(),
+                    why: Skip::When("false".to_owned()),
+                },
             ],
             &[parts("train")],
         )
@@ -188,7 +191,7 @@ async fn a_run_from_made_to_reopened() {
         [
             ("prepare[1]", "failed", Some(TaskReason::Failed(Failure::Job(JobEnd::Exited(1))))),
             ("evaluate[1]", "blocked", Some(TaskReason::BlockedBy(tasks[0].clone()))),
-            ("assess[1]", "skipped", Some(TaskReason::Skipped(Skip::When))),
+            ("assess[1]", "skipped", Some(TaskReason::Skipped(Skip::When("false".to_owned())))),
         ]
     );
     assert_eq!((rows[0].key, rows[0].attempts), (Some(key), 1));

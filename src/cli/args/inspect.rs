@@ -95,13 +95,12 @@ pub(crate) enum RunsCommand {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  flowrun why latest train
+  flowrun why train                      in the newest run
   flowrun why 01JD8 'train[trees=100]'")]
 pub(crate) struct WhyArgs {
-    /// The run: its id, the beginning of it, or `latest`
-    pub(crate) run: String,
-    /// The task: `train`, or `train[trees=100]`
-    pub(crate) task: String,
+    /// The run (default: the newest) and the task: `train`, or `train[trees=100]`
+    #[arg(num_args = 1..=2, required = true, value_name = "RUN TASK")]
+    pub(crate) words: Vec<String>,
     #[command(flatten)]
     pub(crate) output: OutputFlags,
 }

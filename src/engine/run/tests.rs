@@ -255,7 +255,10 @@ fn keep_going_does_what_does_not_need_the_failure() {
 fn when_skips_what_needs_it() {
     let (graph, facts) = Builder::new().task("a", &[]).task("b", &["a"]).build();
     let mut hand = Hand::new(graph, facts);
-    hand.put(Input::Resolved { task: 0, resolution: Resolution::Skip });
+    hand.put(Input::Resolved {
+        task: 0,
+        resolution: Resolution::Skip { when: "false".to_owned() },
+    });
     assert_eq!(hand.said(), ["skipped a[1]", "skipped b[1]", "end Done", "> resolve a[1]"]);
 }
 

@@ -61,7 +61,7 @@ pub enum Resolution {
     /// It must run; without a key it is never cached.
     Miss { key: Option<Key>, why: Reason },
     /// Its `when` is false.
-    Skip,
+    Skip { when: String },
     /// It cannot run.
     Failed(Failure),
 }

@@ -376,7 +376,7 @@ impl Fate {
         let mut dice = self.of(task, 0, 2);
         let key = Digest::of(&task.to_le_bytes());
         if dice.percent(self.skip) {
-            Resolution::Skip
+            Resolution::Skip { when: "false".to_owned() }
         } else if dice.percent(self.refuse) {
             Resolution::Failed(Failure::Expression { why: "no such name".to_owned() })
         } else if dice.percent(self.hit) {

@@ -47,7 +47,12 @@ pub fn detail(pipeline: &Pipeline, graph: &Graph, plan: &Plan, index: TaskIndex)
             let skipped = |need: &&TaskIndex| plan.verdicts[**need] == Verdict::Skip;
             Some(match graph.tasks[index].needs.iter().find(skipped) {
                 Some(need) => format!("`{}` is skipped", graph.tasks[*need].id.stage),
-                None => "its `when` is false".to_owned(),
+                None => {
+                    let stage = &pipeline.stages[&graph.tasks[index].id.stage];
+                    let when: Vec<&str> =
+                        stage.when.iter().map(|one| one.source.as_str()).collect();
+                    format!("its `when` is false: {}", when.join(" and "))
+                }
             })
         }
         Verdict::Fail { why } => Some(why.clone()),
