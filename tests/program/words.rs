@@ -237,3 +237,89 @@ fn init_writes_a_pipeline_and_never_overwrites() {
     "#);
     assert!(!place.folder().join("My_Demo/pipeline.yaml").exists(), "all or nothing");
 }
+
+const TWO: &str = r#"version: "2"
+name: two
+params: {seed: 7}
+stages:
+  make:
+    run: cat a.txt > out
+    files: ["*.txt"]
+    outputs: {data: out}
+  count:
+    run: |
+      wc -l < $FLOWRUN_INPUT_DATA > out
+      echo '{"score": ${{ matrix.n }}}' > m.json
+    files: []
+    inputs: {data: make.data}
+    outputs: {lines: out}
+    metrics: m.json
+    matrix: {n: [1, 2]}
+    pick: {max: score}
+"#;
+
+#[test]
+fn validate_says_the_same_as_data() {
+    let place = Place::new();
+    place.write("pipeline.yaml", TWO);
+    let data = place.json(&["validate", "-o", "json"]);
+    assert_eq!((&data["valid"], &data["pipeline"]), (&true.into(), &"two".into()));
+    assert_eq!(data["problems"], serde_json::json!([]));
+    place.write("bad.yaml", "version: \"2\"\nname: Two\nstages:\n  a: {rum: x}\n");
+    let output = place.line("validate bad.yaml -o json");
+    assert_eq!(output.code, 3);
+    let data: serde_json::Value = serde_json::from_str(&output.stdout).unwrap();
+    assert_eq!((&data["valid"], &data["problems"][0]["line"]), (&false.into(), &2.into()));
+    let said = place.line("validate bad.yaml").stderr;
+    assert!(said.ends_with("error: 3 problems in `bad.yaml`\n"), "{said}");
+}
+
+#[test]
+fn why_names_the_files_that_changed() {
+    let place = Place::repo();
+    place.write("pipeline.yaml", TWO);
+    place.write("a.txt", "1\n");
+    place.write("b.txt", "1\n");
+    place.line("apply").success();
+    let first = place.runs()[0]["run"].as_str().unwrap().to_owned();
+    place.write("a.txt", "2\n");
+    place.write("c.txt", "1\n");
+    fs_err::remove_file(place.folder().join("b.txt")).unwrap();
+    place.write("other.md", "no stage sees it");
+    place.line("apply").success();
+    let said = place.line("why latest make").success().stdout;
+    let named = format!("files changed since run {first}: a.txt, b.txt (gone) and c.txt (new)\n");
+    assert!(said.contains("ran: its files changed\n") && said.ends_with(&named), "{said}");
+    let data = place.json(&["why", "latest", "make", "-o", "json"]);
+    assert_eq!(data["files"]["changed"][0], serde_json::json!({"path": "a.txt", "how": "changed"}));
+    let data = place.json(&["why", "latest~1", "make", "-o", "json"]);
+    assert_eq!(data["files"], serde_json::Value::Null);
+}
+
+#[test]
+fn a_stage_with_pick_stands_for_its_winner_in_the_store() {
+    let place = Place::repo();
+    place.write("pipeline.yaml", TWO);
+    place.write("a.txt", "1\n");
+    place.line("apply").success();
+    let winner = place.json(&["store", "ls", "count[n=2].lines", "-o", "json"]);
+    assert_eq!(place.json(&["store", "ls", "count.lines", "-o", "json"]), winner);
+    let digest = winner["digest"].as_str().unwrap();
+    assert_eq!(place.json(&["store", "ls", &digest[..12], "-o", "json"]), winner);
+    let all = place.json(&["store", "ls", "--all", "-o", "json"]);
+    assert_eq!(all["records"].as_array().unwrap().len(), 3);
+    let copy = place.outside("copy");
+    place.run(&["store", "get", "count.lines", copy.to_str().unwrap()]).success();
+    assert_eq!(fs_err::read_to_string(&copy).unwrap().trim(), "1");
+}
+
+#[test]
+fn quiet_is_quiet_and_an_empty_log_is_not_waited_for() {
+    let place = Place::repo();
+    place.write("pipeline.yaml", "version: \"2\"\nname: quiet\nstages:\n  a:\n    run: \"true\"\n");
+    let output = place.line("apply -q").success();
+    assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("", ""));
+    let output = place.line("logs -f a").success();
+    assert_eq!(output.stdout, "");
+    assert!(output.stderr.contains("has written nothing; `flowrun why"), "{}", output.stderr);
+}
