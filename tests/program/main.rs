@@ -4,6 +4,7 @@
 
 mod examples;
 mod failures;
+mod hindsight;
 mod kill;
 mod place;
 mod reuse;
