@@ -343,7 +343,7 @@ impl KeyParts {
 pub enum Notice {
     /// A line that a running task printed.
     Line { task: TaskId, attempt: u32, stream: Stream, text: String },
-    /// A task cannot start yet, and why.
+    /// A task whose needs are done cannot start yet, and why.
     Waiting { task: TaskId, why: Waiting },
     /// Something is being made ready for a task: an environment is built, files are placed.
     Preparing { task: TaskId, step: String },
@@ -363,12 +363,10 @@ pub enum Stream {
     Stderr,
 }
 
-/// What a ready or unready task waits for.
+/// What a task waits for whose needs are done.
 #[expect(missing_docs, reason = "the doc of a variant names its fields")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Waiting {
-    /// Tasks it needs.
-    Needs(Vec<TaskId>),
     /// A free slot of `--jobs`.
     Slot,
     /// Free processors or memory.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::args::{StoreArgs, StoreCommand};
+use super::clock;
 use super::error::CliError;
 use super::exit::Exit;
 use super::find;
@@ -13,8 +14,9 @@ use super::screen::{Screen, push_line};
 use super::settings::Settings;
 use crate::digest::Digest;
 use crate::names::suggest;
+use crate::store::dir::RecordLine;
 use crate::store::{Entry, EntryKind, Store};
-use crate::words::{bytes, count, visible};
+use crate::words::{age, bytes, count, visible};
 
 /// Looks into the store.
 pub(crate) async fn store(
@@ -23,7 +25,10 @@ pub(crate) async fn store(
     screen: Screen,
 ) -> Result<Exit, CliError> {
     match args.command {
-        StoreCommand::Ls { what, run, output } => {
+        StoreCommand::Ls { all: true, output, .. } => {
+            list_records(&Place::open(settings).await?, output.json(), screen).await
+        }
+        StoreCommand::Ls { what, run, output, .. } => {
             let place = Place::open(settings).await?;
             let what = what.unwrap_or_else(|| "latest".to_owned());
             if what.starts_with("b3:") || what.contains('.') {
@@ -126,6 +131,62 @@ async fn list_run(
     } else {
         screen.data(&lines.join("\n"))?;
     }
+    Ok(Exit::Done)
+}
+
+/// Every result that can be reused, and how much lies in the store.
+async fn list_records(place: &Place, as_json: bool, screen: Screen) -> Result<Exit, CliError> {
+    let records = place.artifacts.records().await?;
+    let sum = place.artifacts.summary().await?;
+    if as_json {
+        let one = |line: &RecordLine| {
+            let record = &line.record;
+            json!({
+                "key": record.key,
+                "made_at": record.made_at,
+                "made_by": record.made_by,
+                "outputs": record.outputs,
+                "bytes": line.bytes,
+                "metrics": record.metrics,
+            })
+        };
+        screen.json(&json!({
+            "records": records.iter().map(one).collect::<Vec<_>>(),
+            "artifacts": sum.artifacts,
+            "files": sum.files,
+            "bytes": sum.bytes,
+            "quarantined": sum.quarantined,
+        }))?;
+        return Ok(Exit::Done);
+    }
+    let now = clock::now();
+    let mut text = String::new();
+    for RecordLine { record, bytes: sizes } in &records {
+        let outputs: Vec<String> = sizes
+            .iter()
+            .map(|(name, size)| format!("{name} {}", size.map_or("(gone)".to_owned(), bytes)))
+            .collect();
+        let (key, made) = (record.key.short(), age(now, record.made_at));
+        let line = format!("{key}  {made:>10}  run {}  {}", record.made_by, outputs.join(", "));
+        push_line(&mut text, line.trim_end());
+    }
+    let number =
+        |number: u64, noun: &str| count(usize::try_from(number).unwrap_or(usize::MAX), noun);
+    push_line(
+        &mut text,
+        &format!(
+            "{}, {} of {} ({})",
+            number(sum.records, "result"),
+            number(sum.artifacts, "artifact"),
+            number(sum.files, "file"),
+            bytes(sum.bytes)
+        ),
+    );
+    if sum.quarantined > 0 {
+        let damaged = number(sum.quarantined, "damaged object");
+        push_line(&mut text, &format!("{damaged} put aside; `flowrun gc` removes them"));
+    }
+    screen.data(&text)?;
     Ok(Exit::Done)
 }
 

@@ -57,6 +57,8 @@ pub(crate) async fn conduct(
     let began = clock::now();
     let tasks = prepared.graph.tasks.iter().filter(|task| task.part != Part::Out);
     let tasks: Vec<_> = tasks.map(|task| (task.id.clone(), task.label.clone())).collect();
+    let stages = prepared.pipeline.stages.values();
+    let needs = stages.map(|stage| (stage.name.clone(), stage.needs.clone())).collect();
     let durations = place.state.durations(&prepared.pipeline.name).await?;
     let context = prepared.key_context(&run.to_string(), &row.created.snapshot);
     let order = RunOrder {
@@ -75,6 +77,7 @@ pub(crate) async fn conduct(
     let shown = Shown {
         run,
         tasks,
+        needs,
         durations: &durations,
         jobs: place.settings.jobs,
         journal: &order.journal,

@@ -10,7 +10,7 @@ use super::conduct::Manner;
 use super::screen::{Loudness, Screen};
 use crate::engine::Report;
 use crate::event::{Notice, RunEvent};
-use crate::names::{RunId, TaskId};
+use crate::names::{RunId, StageName, TaskId};
 use crate::report::{Background, JsonLines, Lines, LinesOptions, Tally, Terminal};
 use crate::state::Recorded;
 
@@ -20,6 +20,8 @@ pub(crate) struct Shown<'a> {
     pub(crate) run: RunId,
     /// Its tasks in task-number order.
     pub(crate) tasks: Vec<(TaskId, String)>,
+    /// By stage, the stages it needs.
+    pub(crate) needs: BTreeMap<StageName, Vec<StageName>>,
     /// How long they took before, seconds.
     pub(crate) durations: &'a BTreeMap<TaskId, f64>,
     /// Tasks at once.
@@ -36,7 +38,7 @@ pub(crate) fn choose(shown: Shown<'_>, manner: Manner, screen: Screen) -> Box<dy
     if manner.events.is_some() {
         return Box::new(Background::new(JsonLines::new(shown.run, Box::new(std::io::stdout()))));
     }
-    let mut tally = Tally::new(shown.run, shown.tasks, shown.durations, shown.jobs);
+    let mut tally = Tally::new(shown.run, shown.tasks, shown.needs, shown.durations, shown.jobs);
     for recorded in shown.journal {
         tally.fold(recorded.at, &recorded.event);
     }

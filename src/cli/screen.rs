@@ -5,7 +5,7 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use owo_colors::{OwoColorize, Style};
 
 use super::error::CliError;
-use crate::words::visible;
+use crate::words::{count, visible};
 
 /// When colour is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -108,6 +108,15 @@ impl Screen {
         let mut text = String::new();
         if let CliError::Problems(problems) = error {
             text.push_str(&problems.render(self.colour_err));
+            // The first problems of many have left the screen by now.
+            if problems.list.len() > 1 {
+                let mark = self.paint("error:", Style::new().red().bold());
+                let number = count(problems.list.len(), "problem");
+                push_line(
+                    &mut text,
+                    &format!("\n{mark} {number} in `{}`", visible(&problems.file)),
+                );
+            }
         } else {
             let mark = self.paint("error:", Style::new().red().bold());
             let said = error.to_string();

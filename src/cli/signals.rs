@@ -3,7 +3,6 @@
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use super::screen::to_stderr;
 use crate::engine::drive::Stop;
 
 /// Listens from now on, for as long as the process lives. What is received begins with `from`.
@@ -20,7 +19,6 @@ pub(crate) fn listen(from: Stop) -> std::io::Result<watch::Receiver<Stop>> {
                 _ = hangup.recv() => {}
             }
             let next = after(*sender.borrow());
-            say(next);
             sender.send_replace(next);
         }
     });
@@ -46,14 +44,6 @@ fn after(stop: Stop) -> Stop {
         Stop::No => Stop::Gently,
         Stop::Gently | Stop::Now => Stop::Now,
     }
-}
-
-/// Said whatever the loudness: who pressed Ctrl-C wants to know that it was heard.
-fn say(stop: Stop) {
-    to_stderr(match stop {
-        Stop::Now => "\nstopping at once: what runs is killed\n",
-        Stop::No | Stop::Gently => "\nstopping: what runs gets 10 s to end; once more kills it\n",
-    });
 }
 
 #[cfg(test)]

@@ -72,7 +72,6 @@ fn notice_json(notice: &Notice) -> Value {
 
 fn waiting_json(task: &TaskId, why: &Waiting) -> Value {
     let why = match why {
-        Waiting::Needs(tasks) => json!({"needs": tasks}),
         Waiting::Slot => json!({"slot": {}}),
         Waiting::Resources => json!({"resources": {}}),
         Waiting::Backoff { until } => json!({"backoff": {"until": until}}),
@@ -93,13 +92,13 @@ mod tests {
         report.event(1000, &started(&task("train", 2), 1));
         report.event(1001, &RunEvent::RunTimedOut);
         report.notice(1002, &line(&task("train", 2), "loss \x1b[1m0.1"));
-        let why = Waiting::Needs(vec![task("train", 1)]);
+        let why = Waiting::Slot;
         report.notice(1003, &Notice::Waiting { task: task("evaluate", 1), why });
         insta::assert_snapshot!(out.text(), @r#"
         {"at":1000,"event":{"attempt_started":{"attempt":1,"host":"here","job":"flowrun-01hf7yat000000000000000001-3-1","key":null,"task":{"copy":2,"stage":"train"},"why":"forced"}},"run":"01HF7YAT000000000000000001"}
         {"at":1001,"event":{"run_timed_out":{}},"run":"01HF7YAT000000000000000001"}
         {"at":1002,"notice":{"line":{"attempt":1,"stream":"stdout","task":{"copy":2,"stage":"train"},"text":"loss \u001b[1m0.1"}},"run":"01HF7YAT000000000000000001"}
-        {"at":1003,"notice":{"waiting":{"for":{"needs":[{"copy":1,"stage":"train"}]},"task":{"copy":1,"stage":"evaluate"}}},"run":"01HF7YAT000000000000000001"}
+        {"at":1003,"notice":{"waiting":{"for":{"slot":{}},"task":{"copy":1,"stage":"evaluate"}}},"run":"01HF7YAT000000000000000001"}
         "#);
     }
 

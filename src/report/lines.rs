@@ -156,7 +156,7 @@ mod tests {
     fn a_run_as_lines() {
         let out = Shared::default();
         failing_run(&mut Lines::new(tally(&[]), options(false), Box::new(out.clone())));
-        insta::assert_snapshot!(out.text(), @r"
+        insta::assert_snapshot!(out.text(), @r#"
         00:00:01 prepare reused from run 01HF7YAT000000000000000001
         00:00:01 train[trees=100]: placing files
         00:00:02 train[trees=100] runs: forced
@@ -172,8 +172,8 @@ mod tests {
         00:00:21 alert skipped: its `when` is false: params.alert
         00:00:21 train[trees=50] blocked: it needs evaluate
         00:00:21 note: the tree is dirty
-        00:00:21 stopping, asked by ann
-        ");
+        00:00:21 stopping, asked by ann; what runs gets 10 s to end
+        "#);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::paint::{Paint, Tint};
 use super::tally::{Followed, Stand, Tally};
 use crate::event::Waiting;
-use crate::words::{count, duration, short_list};
+use crate::words::{count, duration, short_list, visible};
 
 /// Running tasks that are shown.
 const RUNNING: usize = 12;
@@ -26,18 +26,18 @@ pub(super) fn live_lines(tally: &Tally, now: u64, paint: Paint) -> Vec<String> {
             paint.with(Tint::Dim, &format!("  … and {} more running", active.len() - RUNNING)),
         );
     }
-    let waiting: Vec<(&Followed, String)> = tally
+    let waiting: Vec<&Followed> = tally
         .tasks
         .iter()
         .filter(|task| !task.is_over() && task.stand != Stand::Running && task.step.is_none())
-        .filter_map(|task| Some((task, waits_for(tally, task, now)?)))
         .collect();
-    for (task, what) in waiting.iter().take(WAITING) {
-        lines.push(paint.with(Tint::Dim, &format!("· {} waits for {what}", task.label)));
+    for task in waiting.iter().take(WAITING) {
+        let what = waits_for(tally, task, now);
+        lines.push(paint.with(Tint::Dim, &format!("· {} waits{what}", task.label)));
     }
     if waiting.len() > WAITING {
-        let more = count(waiting.len() - WAITING, "task");
-        lines.push(paint.with(Tint::Dim, &format!("  … and {more} more wait")));
+        let more = waiting.len() - WAITING;
+        lines.push(paint.with(Tint::Dim, &format!("  … and {more} more waiting")));
     }
     lines.push(progress_line(tally, active.len(), now, paint));
     lines
@@ -62,34 +62,28 @@ fn running_line(task: &Followed, now: u64, paint: Paint) -> String {
     line
 }
 
-/// What a task waits for now; none when nothing is known, or all of it has come since it was said.
-fn waits_for(tally: &Tally, task: &Followed, now: u64) -> Option<String> {
-    Some(match task.waits.as_ref()? {
-        Waiting::Needs(needs) => {
-            let missing: Vec<String> = needs
-                .iter()
-                .filter(|need| tally.find(need).is_none_or(|need| !need.is_over()))
-                .map(|need| tally.label(need))
-                .collect();
-            if missing.is_empty() {
-                return None;
-            }
-            short_list(&missing, 3)
+/// ` for train[trees=50] and train[trees=100]`; nothing in the moment before it is known.
+fn waits_for(tally: &Tally, task: &Followed, now: u64) -> String {
+    let missing = tally.missing(task);
+    if !missing.is_empty() {
+        return format!(" for {}", short_list(&missing, 2));
+    }
+    match task.waits.as_ref() {
+        None => String::new(),
+        Some(Waiting::Slot) => " for a free slot of `--jobs`".to_owned(),
+        Some(Waiting::Resources) => " for free processors or memory".to_owned(),
+        Some(Waiting::Backoff { until }) => {
+            format!(" for its next attempt, in {}", duration(until.saturating_sub(now)))
         }
-        Waiting::Slot => "a free slot of `--jobs`".to_owned(),
-        Waiting::Resources => "free processors or memory".to_owned(),
-        Waiting::Backoff { until } => {
-            format!("its next attempt, in {}", duration(until.saturating_sub(now)))
+        Some(Waiting::Claim { by }) => {
+            format!(" for {}, which computes the same", visible(by))
         }
-        Waiting::Claim { by } => {
-            format!("{}, which computes the same", crate::words::visible(by))
-        }
-    })
+    }
 }
 
 /// `[=====>    ] 8 of 12 tasks: 3 done, 5 reused, 2 running, about 1m 12s left`.
 fn progress_line(tally: &Tally, active: usize, now: u64, paint: Paint) -> String {
-    const WIDTH: usize = 20;
+    const WIDTH: usize = 10;
     let (over, all) = (tally.over(), tally.tasks.len());
     let filled = (over * WIDTH).checked_div(all).unwrap_or(WIDTH);
     let bar = format!("[{}{}]", "━".repeat(filled), " ".repeat(WIDTH - filled));
@@ -128,23 +122,27 @@ mod tests {
         tally.fold(1000, &started(&one, 2));
         tally.notice(&line(&one, "epoch 3/10\r\x1b[1mepoch 4/10"));
         tally.notice(&Notice::Preparing { task: two.clone(), step: "installing numpy".to_owned() });
-        let why = Waiting::Needs(vec![task("prepare", 1), one, two]);
-        tally.notice(&Notice::Waiting { task: task("evaluate", 1), why });
-        insta::assert_snapshot!(live_lines(&tally, 13_300, PLAIN).join("\n"), @r"
+        insta::assert_snapshot!(live_lines(&tally, 13_300, PLAIN).join("\n"), @r#"
         ▶ train[trees=50]  12.3s  attempt 2  ␛[1mepoch 4/10
         ▶ train[trees=100]  installing numpy
         · evaluate waits for train[trees=50] and train[trees=100]
-        [━━━━━               ] 1 of 4 tasks: 1 reused, 2 running, about 1m left
-        ");
+        [━━        ] 1 of 4 tasks: 1 reused, 2 running, about 1m left
+        "#);
     }
 
     #[test]
     fn what_came_is_no_longer_waited_for() {
         let mut tally = tally(&[]);
-        let why = Waiting::Needs(vec![task("prepare", 1)]);
-        tally.notice(&Notice::Waiting { task: task("train", 1), why });
-        assert_eq!(live_lines(&tally, 0, PLAIN).len(), 2);
+        let lines = live_lines(&tally, 0, PLAIN);
+        assert_eq!(lines[1], "· train[trees=50] waits for prepare");
         tally.fold(1, &reused(&task("prepare", 1)));
-        insta::assert_snapshot!(live_lines(&tally, 13_300, PLAIN).join("\n"), @r"[━━━━━               ] 1 of 4 tasks: 1 reused");
+        let why = Waiting::Slot;
+        tally.notice(&Notice::Waiting { task: task("train", 1), why });
+        insta::assert_snapshot!(live_lines(&tally, 13_300, PLAIN).join("\n"), @r#"
+        · train[trees=50] waits for a free slot of `--jobs`
+        · train[trees=100] waits
+        · evaluate waits for train[trees=50] and train[trees=100]
+        [━━        ] 1 of 4 tasks: 1 reused
+        "#);
     }
 }

@@ -90,8 +90,13 @@ pub(super) fn told(
             Told::new("★", Tint::Hint, label(&task), what)
         }
         RunEvent::StopWished { by, kill } => {
-            let how = if *kill { "killing what runs" } else { "stopping" };
-            Told::new("■", Tint::Warn, String::new(), format!("{how}, asked by {}", visible(by)))
+            let how = match (*kill, by.as_str()) {
+                (true, _) => "; what runs is killed",
+                (false, "interrupt") => "; what runs gets 10 s to end, once more kills it",
+                (false, _) => "; what runs gets 10 s to end",
+            };
+            let what = format!("stopping, asked by {}{how}", visible(by));
+            Told::new("■", Tint::Warn, String::new(), what)
         }
         RunEvent::RunTimedOut => Told::new(
             "■",

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::event::{JobEnd, Notice, RunEvent, Waiting};
-use crate::names::{RunId, TaskId};
+use crate::names::{RunId, StageName, TaskId};
 use crate::words::log_line;
 
 /// Log lines kept of each running task, for the screen and for a failure.
@@ -16,6 +16,8 @@ pub struct Tally {
     /// In task-number order.
     pub(super) tasks: Vec<Followed>,
     places: BTreeMap<TaskId, usize>,
+    /// By stage, the stages it needs.
+    needs: BTreeMap<StageName, Vec<StageName>>,
     /// Tasks at once, for the ETA.
     jobs: u32,
     /// Somebody asked it to stop.
@@ -58,15 +60,17 @@ pub(super) enum Stand {
 }
 
 impl Tally {
-    /// A run of these tasks (id and label, in task-number order; only those that are in the run), with the seconds they took before.
+    /// A run of these tasks (id and label, in task-number order; only those that are in the run), with what each stage needs and
+    /// the seconds that tasks took before.
     pub fn new(
         run: RunId,
         tasks: impl IntoIterator<Item = (TaskId, String)>,
+        needs: BTreeMap<StageName, Vec<StageName>>,
         durations: &BTreeMap<TaskId, f64>,
         jobs: u32,
     ) -> Self {
         let mut tally =
-            Self { run, tasks: Vec::new(), places: BTreeMap::new(), jobs, stopping: false };
+            Self { run, tasks: Vec::new(), places: BTreeMap::new(), needs, jobs, stopping: false };
         for (id, label) in tasks {
             let expected = durations.get(&id).copied();
             tally.add(id, label, expected);
@@ -183,6 +187,14 @@ impl Tally {
             }
             Notice::Adopted { .. } | Notice::Remark(_) => {}
         }
+    }
+
+    /// Labels of the tasks that a task needs and that are not over.
+    pub(super) fn missing(&self, task: &Followed) -> Vec<String> {
+        let Some(needs) = self.needs.get(&task.id.stage) else { return Vec::new() };
+        let missing =
+            self.tasks.iter().filter(|one| !one.is_over() && needs.contains(&one.id.stage));
+        missing.map(|one| one.label.clone()).collect()
     }
 
     /// Tasks that stand like this.

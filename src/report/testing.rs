@@ -9,7 +9,7 @@ use crate::event::{
     Created, JOURNAL_VERSION, Metrics, Notice, Reason, RunEvent, RunOutcome, Selection, SnapshotId,
     Stream,
 };
-use crate::names::{JobName, Owner, RunId, TaskId};
+use crate::names::{JobName, Owner, RunId, StageName, TaskId};
 use crate::scalar::Scalar;
 use crate::state::{RunRow, RunState, TaskRow};
 
@@ -36,7 +36,12 @@ pub(super) fn tasks() -> Vec<(TaskId, String)> {
 }
 
 pub(super) fn tally(durations: &[(TaskId, f64)]) -> super::Tally {
-    super::Tally::new(run(), tasks(), &durations.iter().cloned().collect(), 2)
+    let name = |text: &str| text.parse::<StageName>().unwrap();
+    let needs = BTreeMap::from([
+        (name("train"), vec![name("prepare")]),
+        (name("evaluate"), vec![name("prepare"), name("train")]),
+    ]);
+    super::Tally::new(run(), tasks(), needs, &durations.iter().cloned().collect(), 2)
 }
 
 pub(super) fn started(task: &TaskId, attempt: u32) -> RunEvent {

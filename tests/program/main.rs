@@ -5,6 +5,7 @@
 mod aftermath;
 mod examples;
 mod failures;
+mod hindsight;
 mod kill;
 mod place;
 mod reuse;

@@ -31,13 +31,17 @@ pub(crate) enum StoreCommand {
 Examples:
   flowrun store ls
   flowrun store ls 01JD8
-  flowrun store ls train.model")]
+  flowrun store ls train.model
+  flowrun store ls --all")]
     Ls {
         /// A run, an output like `train.model`, or a digest `b3:…` (default: the newest run)
         what: Option<String>,
         /// The run an output is taken from
         #[arg(long, default_value = "latest")]
         run: String,
+        /// Every result in the store instead, newest first
+        #[arg(long, conflicts_with_all = ["what", "run"])]
+        all: bool,
         #[command(flatten)]
         output: OutputFlags,
     },
