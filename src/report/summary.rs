@@ -92,7 +92,8 @@ mod tests {
         insta::assert_snapshot!(summary(run(), RunOutcome::Failed, &tasks, 72_400, false), @r"
         ✗ 1 reused, 1 failed in 1m 12s
           flowrun logs 01HF7YAT000000000000000001 'train[trees=100]'  shows why
-          flowrun resume 01HF7YAT000000000000000001  goes on from here
+          flowrun resume 01HF7YAT000000000000000001  goes on with the same code
+          flowrun apply  takes your changes; what is done is reused
         ");
     }
 

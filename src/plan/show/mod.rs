@@ -45,15 +45,16 @@ pub fn detail(pipeline: &Pipeline, graph: &Graph, plan: &Plan, index: TaskIndex)
         }
         Verdict::Skip => {
             let skipped = |need: &&TaskIndex| plan.verdicts[**need] == Verdict::Skip;
-            Some(match graph.tasks[index].needs.iter().find(skipped) {
-                Some(need) => format!("`{}` is skipped", graph.tasks[*need].id.stage),
-                None => {
+            let above = graph.tasks[index].needs.iter().find(skipped);
+            Some(above.map_or_else(
+                || {
                     let stage = &pipeline.stages[&graph.tasks[index].id.stage];
                     let when: Vec<&str> =
                         stage.when.iter().map(|one| one.source.as_str()).collect();
                     format!("its `when` is false: {}", when.join(" and "))
-                }
-            })
+                },
+                |need| format!("`{}` is skipped", graph.tasks[*need].id.stage),
+            ))
         }
         Verdict::Fail { why } => Some(why.clone()),
     }

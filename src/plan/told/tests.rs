@@ -85,7 +85,7 @@ fn reuse_skip_block_and_failure_name_their_cause() {
         (reused, format!("reused from run {}: its key b3:{} has a record", run(), key.short())),
         (
             RunEvent::TaskSkipped { task: task.clone(), why: Skip::When("false".to_owned()) },
-            "skipped: its `when` is false".to_owned(),
+            "skipped: its `when` is false: false".to_owned(),
         ),
         (
             RunEvent::TaskSkipped { task: task.clone(), why: Skip::Needs(task_id("prepare", 2)) },
