@@ -12,7 +12,7 @@ use super::paint::{Paint, Tint};
 use super::story::{Told, noted, told};
 use super::tally::Tally;
 use crate::engine::Report;
-use crate::event::{Notice, RunEvent};
+use crate::event::{Notice, Reason, RunEvent};
 
 /// Between two drawings.
 const TICK: Duration = Duration::from_millis(100);
@@ -78,9 +78,11 @@ impl Report for Terminal {
     fn event(&mut self, at: u64, event: &RunEvent) {
         self.screen(|screen| {
             screen.tally.fold(at, event);
-            // What starts is seen below; it lasts once it is over.
+            // What starts is seen below and lasts once it is over; why it runs again is worth a lasting line.
             let told = match event {
-                RunEvent::AttemptStarted { .. } => None,
+                RunEvent::AttemptStarted {
+                    why: Reason::FirstTime | Reason::NotCached(_), ..
+                } => None,
                 event => told(&screen.tally, at, event, self.paint, true),
             };
             screen.told(at, told, self.paint);
