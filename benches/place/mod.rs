@@ -74,8 +74,8 @@ impl Bench {
         }
     }
 
-    /// Resident memory of this home's largest monitor, KiB.
-    pub(crate) fn monitor_memory(&self) -> u64 {
+    /// Resident memory of this home's largest monitor, KiB; and without the pages of the program, which all flowruns share.
+    pub(crate) fn monitor_memory(&self) -> (u64, u64) {
         let home = self.home.path().display().to_string();
         processes()
             .filter(|process| {
@@ -84,10 +84,11 @@ impl Bench {
                 line.contains("__monitor") && line.contains(&home)
             })
             .filter_map(|process| {
-                field(&fs_err::read_to_string(process.join("status")).ok()?, "VmRSS:")
+                let status = fs_err::read_to_string(process.join("status")).ok()?;
+                Some((field(&status, "VmRSS:")?, field(&status, "RssAnon:")?))
             })
             .max()
-            .unwrap_or(0)
+            .unwrap_or_default()
     }
 
     pub(crate) fn cancel(&self) {

@@ -1,7 +1,7 @@
 //! Everything a command can end with, its sentence, its help and its exit code.
 
 use super::exit::Exit;
-use crate::engine::drive::EngineError;
+use crate::engine::EngineError;
 use crate::environment::EnvironmentError;
 use crate::names::StageName;
 use crate::runtime::RuntimeError;

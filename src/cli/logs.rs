@@ -34,6 +34,9 @@ pub(crate) async fn logs(
 ) -> Result<Exit, CliError> {
     let place = Place::open(settings).await?;
     let (run, task) = find::run_and_task(&place.state, &args.words).await?;
+    if args.follow {
+        await_attempt(&place, run.id, task, screen).await?;
+    }
     let made = made_by(&place, run, task, screen).await?;
     let attempt = made.attempt(args.attempt)?.number;
     let folder = made.folder(&place, attempt);
@@ -67,6 +70,28 @@ pub(crate) async fn logs(
             }
             Err(_) => {}
         }
+    }
+}
+
+/// Waits until a task has begun, unless nobody is there who would begin it.
+async fn await_attempt(
+    place: &Place,
+    run: RunId,
+    text: &str,
+    screen: Screen,
+) -> Result<(), CliError> {
+    let mut said = false;
+    loop {
+        let tasks = place.state.tasks(run).await?;
+        let (_, task) = find::task(&tasks, text)?;
+        let waits = task.attempts == 0 && task.state == "waiting";
+        if !waits || !owner_alive(&place.home.run(run)) {
+            return Ok(());
+        }
+        if !std::mem::replace(&mut said, true) {
+            screen.say(&format!("`{}` has not begun; waiting for it", task.label));
+        }
+        tokio::time::sleep(ASK_EVERY).await;
     }
 }
 

@@ -8,7 +8,7 @@ use super::error::CliError;
 use super::home::Home;
 use super::read_only_store::ReadOnlyStore;
 use super::settings::{Caller, Settings};
-use crate::engine::drive::EngineSettings;
+use crate::engine::EngineSettings;
 use crate::environment::EnvironmentSettings;
 use crate::names::{Owner, RunId};
 use crate::runtime::Runtime;

@@ -31,9 +31,10 @@ use crate::state::State;
 use crate::store::{Claim, Lookup, Record, Store, StoreError};
 use crate::workspace::{self, InputPlace, WorkOrder, WorkspaceError};
 
-use super::drive::{EngineError, EngineSettings};
+use super::error::EngineError;
 use super::mend::mend;
 use super::run::{ClaimAnswer, Grant, Product, Resolution, Reused, task_number};
+use super::settings::EngineSettings;
 pub(super) use environments::Environments;
 
 /// TERM, then this long, then KILL.

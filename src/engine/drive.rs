@@ -9,13 +9,14 @@ mod live;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
 use super::Report;
-use crate::environment::{Definition, EnvironmentSettings};
+use super::error::EngineError;
+use super::settings::EngineSettings;
+use crate::environment::Definition;
 use crate::event::{KeyParts, RunOutcome};
 use crate::names::{RunId, StageName, TaskId};
 use crate::plan::{Graph, KeyContext};
@@ -51,33 +52,6 @@ pub struct RunOrder {
     pub settings: EngineSettings,
 }
 
-/// What the engine needs to know of the place.
-#[derive(Debug, Clone)]
-pub struct EngineSettings {
-    /// `runs/` of the home.
-    pub runs: PathBuf,
-    /// Tasks at once.
-    pub jobs: u32,
-    /// Processors to share out.
-    pub cpu: f64,
-    /// Bytes of memory to share out.
-    pub memory: u64,
-    /// Graphics processors to hand out.
-    pub gpus: Vec<u32>,
-    /// After a failure, go on with what does not need the failed task.
-    pub keep_going: bool,
-    /// Bytes of log kept per stream of an attempt.
-    pub log_cap: u64,
-    /// This host's name.
-    pub host: String,
-    /// `PATH`, `USER`, `LOGNAME`, `TZ` of the caller and the variables of `pass_env`.
-    pub pass_env: BTreeMap<String, String>,
-    /// For building environments.
-    pub environment: EnvironmentSettings,
-    /// Keep the work folders of attempts that ended well too.
-    pub keep_work: bool,
-}
-
 /// What the caller wishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Stop {
@@ -88,47 +62,6 @@ pub enum Stop {
     Gently,
     /// KILL.
     Now,
-}
-
-/// The machinery failed; the run is left as it is and can be resumed.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    /// The state.
-    #[error(transparent)]
-    State(#[from] crate::state::StateError),
-    /// The store.
-    #[error(transparent)]
-    Store(#[from] crate::store::StoreError),
-    /// The runtime.
-    #[error(transparent)]
-    Runtime(#[from] crate::runtime::RuntimeError),
-    /// The work folder or the snapshot.
-    #[error(transparent)]
-    Workspace(#[from] crate::workspace::WorkspaceError),
-    /// The package index cannot be reached.
-    #[error("the package index cannot be reached")]
-    Index {
-        /// The tool's last lines.
-        log: String,
-    },
-    /// The journal contradicts the pipeline.
-    #[error("the journal of run {run} does not fit its pipeline: {why}")]
-    Journal {
-        /// The run.
-        run: RunId,
-        /// What does not fit.
-        why: String,
-    },
-    /// No progress is possible and nothing failed: a bug.
-    #[error("the run is stuck: {0}; this is a bug in flowrun")]
-    Stuck(String),
-}
-
-impl From<std::io::Error> for EngineError {
-    /// Of a file of the run or of an attempt; the error names the path.
-    fn from(error: std::io::Error) -> Self {
-        Self::Workspace(error.into())
-    }
 }
 
 /// Does the run until its end. `stop` may change at any time; wishes of other processes are read from the state.

@@ -8,7 +8,7 @@ use crate::runtime::RuntimeError;
 use crate::store::StoreError;
 use crate::workspace::WorkspaceError;
 
-use super::drive::EngineError;
+use super::error::EngineError;
 
 /// Between the tries; after the last one the error stands.
 const PAUSES: [Duration; 3] =

@@ -4,10 +4,15 @@
 mod attempt;
 mod clock;
 pub mod drive;
+mod error;
 mod mend;
 mod results;
 pub mod run;
+mod settings;
 mod tail;
+
+pub use error::EngineError;
+pub use settings::EngineSettings;
 
 use crate::event::{Notice, RunEvent};
 

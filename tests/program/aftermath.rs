@@ -68,6 +68,20 @@ fn a_failed_stage_that_wrote_into_its_input_is_told_and_the_next_run_makes_it_ag
 }
 
 #[test]
+fn a_log_can_be_followed_before_its_task_begins() {
+    let place = repo(
+        "version: \"2\"\nname: later\nstages:\n  one:\n    run: sleep 1.5\n  \
+         two:\n    run: echo at last\n    needs: [one]\n",
+    );
+    let run = place.spawn(&["apply"]);
+    place.await_running("one");
+    let log = place.run(&["logs", "-f", "two"]).success();
+    assert_eq!(log.stdout, "at last\n");
+    assert!(log.stderr.contains("waiting"), "{}", log.stderr);
+    assert_eq!(run.finish().code, 0);
+}
+
+#[test]
 fn following_a_log_ends_when_nobody_can_write_to_it_any_more() {
     let place =
         repo("version: \"2\"\nname: silent\nstages:\n  one:\n    run: echo begun; sleep 71.5\n");

@@ -37,6 +37,12 @@ fn a_failed_stage_is_resumed_after_the_mend() {
     assert!(failed.stderr.contains("flowrun resume"), "{}", failed.stderr);
     assert_eq!(place.states(), ["first done", "second failed", "third blocked"]);
 
+    let shell =
+        place.run(&["debug", "latest", "second", "--", "sh", "-c", "echo $FLOWRUN_STAGE; pwd"]);
+    let shell = shell.success();
+    assert!(shell.stdout.starts_with("second\n"), "{}", shell.stdout);
+    assert!(shell.stdout.contains("/2-1/work"), "the very folder of the attempt: {}", shell.stdout);
+
     fs_err::write(&switch, "").unwrap();
     place.run(&["resume"]).success();
     assert_eq!(place.states(), ["first done", "second done", "third done"]);

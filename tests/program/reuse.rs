@@ -118,6 +118,20 @@ fn a_stage_sees_only_its_files_and_params() {
 }
 
 #[test]
+fn a_file_that_is_not_there_is_said_before_the_stage_misses_it() {
+    let place = small();
+    place.write(
+        "pipeline.yaml",
+        &PIPELINE.replace("files: [words.txt]", "files: [words.txt, wrods.txt, \"lib/**\"]"),
+    );
+    let plan = place.run(&["plan"]).success();
+    for glob in ["`wrods.txt`", "`lib/**`"] {
+        assert!(plan.stderr.contains(glob), "{}", plan.stderr);
+    }
+    assert!(!plan.stderr.contains("`words.txt`"), "{}", plan.stderr);
+}
+
+#[test]
 fn force_only_from_and_until_choose_stages() {
     let place = small();
     place.run(&["apply"]).success();
@@ -219,6 +233,8 @@ stages:
             "after skipped"
         ]
     );
+    let why = place.run(&["why", "only_if_bad"]).success();
+    assert!(why.stdout.contains("train.metrics.score < 0.5"), "{}", why.stdout);
     let log = place.run(&["logs", "latest", "report"]).success();
     assert_eq!(log.stdout, "90\nscore 0.9\n");
 }

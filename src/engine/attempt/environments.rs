@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::OnceCell;
 
 use crate::digest::Digest;
+use crate::engine::EngineError;
 use crate::engine::clock;
-use crate::engine::drive::EngineError;
 use crate::engine::mend::mend;
 use crate::environment::{Definition, Environment, EnvironmentError, build};
 use crate::event::Notice;

@@ -15,9 +15,9 @@ use crate::event::{JobEnd, Notice, RunOutcome, Stream, Usage};
 use crate::plan::TaskIndex;
 use crate::runtime::{Job, JobReport};
 
-use super::EngineError;
 use super::driver::Driver;
 use super::live::{Happened, Live, LiveStage};
+use crate::engine::error::EngineError;
 
 /// How long to wait before looking again at a key that another run computes.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);

@@ -26,7 +26,8 @@ use crate::store::{Claim, Store};
 
 use super::cleaner::{Cleaner, Remove};
 use super::live::{Happened, Live};
-use super::{EngineError, RunOrder, Stop, journal};
+use super::{RunOrder, Stop, journal};
+use crate::engine::error::EngineError;
 
 /// Events that nothing waits for are journalled after this long, so that what follows at once shares their transaction.
 const LINGER: Duration = Duration::from_millis(4);

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::digest::{Digest, Key};
+use crate::environment::EnvironmentSettings;
 use crate::event::{Created, JobEnd, Notice, RunEvent, Selection, Stream, Waiting};
 use crate::names::Owner;
 use crate::plan::ResolvedInputs;
