@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Instant;
 
 use proptest::prelude::*;
 
@@ -481,61 +480,4 @@ proptest! {
             assert_eq!(all().await, before);
         });
     }
-}
-
-/// Prints what the state costs: `cargo test --lib state::tests::cost -- --ignored --nocapture`.
-#[tokio::test]
-#[ignore = "prints times, checks nothing"]
-async fn cost() {
-    let home = tempfile::tempdir().unwrap();
-    let tasks: Vec<_> = (1..=1000).map(|copy| task("train", copy)).collect();
-    let run = id(1);
-    let state = state_with_run(home.path(), run, &tasks).await;
-    let key_parts: Vec<_> = tasks.iter().map(|task| parts(&task.copy.to_string())).collect();
-    let events: Vec<_> = tasks
-        .iter()
-        .zip(&key_parts)
-        .map(|(task, parts)| reused(task, parts.key(), id(0)))
-        .collect();
-    let say = |what: &str, begun: Instant| println!("{what}: {:?}", begun.elapsed());
-
-    let begun = Instant::now();
-    state.append(run, FIRST_EPOCH, 1, &events, &key_parts).await.unwrap();
-    say("1,000 TaskReused with new key parts", begun);
-    for number in 2..=100 {
-        add_run(&state, id(number), &tasks).await;
-        let begun = Instant::now();
-        state.append(id(number), FIRST_EPOCH, 1, &events, &[]).await.unwrap();
-        if number == 100 {
-            say("1,000 TaskReused", begun);
-        }
-    }
-    let begun = Instant::now();
-    for event in &events {
-        state.append(run, FIRST_EPOCH, 2, std::slice::from_ref(event), &[]).await.unwrap();
-    }
-    say("1,000 appends of 1 TaskReused", begun);
-    let begun = Instant::now();
-    for attempt in 1..=1000 {
-        state
-            .append(run, FIRST_EPOCH, 2, &[started(&tasks[0], attempt, None, run)], &[])
-            .await
-            .unwrap();
-    }
-    say("1,000 appends of 1 AttemptStarted", begun);
-    let begun = Instant::now();
-    assert_eq!(state.last_keys(&pipeline(), None).await.unwrap().len(), 1000);
-    say("last_keys over 100 runs of 1,000 tasks", begun);
-    let begun = Instant::now();
-    state.durations(&pipeline()).await.unwrap();
-    say("durations", begun);
-    let begun = Instant::now();
-    state.tasks(run).await.unwrap();
-    say("1,000 task rows", begun);
-    let begun = Instant::now();
-    let second = State::open(home.path()).await.unwrap();
-    say("open", begun);
-    let begun = Instant::now();
-    second.run(run).await.unwrap();
-    say("first read", begun);
 }

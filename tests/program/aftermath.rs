@@ -4,13 +4,6 @@ use std::time::{Duration, Instant};
 
 use crate::place::{Place, assert_no_process};
 
-fn repo(pipeline: &str) -> Place {
-    let place = Place::repo();
-    place.write("pipeline.yaml", pipeline);
-    place.commit("first");
-    place
-}
-
 #[test]
 fn resume_tries_again_what_failed_while_nobody_was_there() {
     let place = Place::repo();
@@ -48,7 +41,7 @@ fn resume_tries_again_what_failed_while_nobody_was_there() {
 
 #[test]
 fn a_failed_stage_that_wrote_into_its_input_is_told_and_the_next_run_makes_it_again() {
-    let place = repo(
+    let place = Place::with(
         "version: \"2\"\nname: spoilt\nstages:\n  one:\n    run: echo data > o\n    files: []\n    outputs: {o: o}\n  \
          two:\n    run: chmod u+w \"$FLOWRUN_INPUT_O\"; echo more >> \"$FLOWRUN_INPUT_O\"; exit 3\n    files: []\n    inputs: {o: one.o}\n    retries: {max: 2, backoff: 10ms}\n",
     );
@@ -69,7 +62,7 @@ fn a_failed_stage_that_wrote_into_its_input_is_told_and_the_next_run_makes_it_ag
 
 #[test]
 fn a_log_can_be_followed_before_its_task_begins() {
-    let place = repo(
+    let place = Place::with(
         "version: \"2\"\nname: later\nstages:\n  one:\n    run: sleep 1.5\n  \
          two:\n    run: echo at last\n    needs: [one]\n",
     );
@@ -83,8 +76,9 @@ fn a_log_can_be_followed_before_its_task_begins() {
 
 #[test]
 fn following_a_log_ends_when_nobody_can_write_to_it_any_more() {
-    let place =
-        repo("version: \"2\"\nname: silent\nstages:\n  one:\n    run: echo begun; sleep 71.5\n");
+    let place = Place::with(
+        "version: \"2\"\nname: silent\nstages:\n  one:\n    run: echo begun; sleep 71.5\n",
+    );
     let run = place.spawn(&["apply"]);
     place.await_running("one");
     Place::await_path(&place.attempt_file("one", "index"));
@@ -100,7 +94,7 @@ fn following_a_log_ends_when_nobody_can_write_to_it_any_more() {
 
 #[test]
 fn a_stage_may_ruin_its_own_folder() {
-    let place = repo(
+    let place = Place::with(
         "version: \"2\"\nname: ruin\nstages:\n  all:\n    run: rm -rf \"$(dirname \"$HOME\")\"\n  \
          work:\n    run: rm -rf \"$PWD\"\n    outputs: {o: o}\n  \
          con:\n    run: mkdir shut && touch shut/x && chmod 000 shut .; chmod 000 \"$TMPDIR\"\n",
@@ -132,7 +126,7 @@ fn a_program_that_was_replaced_meanwhile_still_starts_its_monitor() {
 
 #[test]
 fn a_temporary_folder_that_a_death_left_goes_with_gc() {
-    let place = repo("version: \"2\"\nname: left\nstages:\n  one:\n    run: echo one\n");
+    let place = Place::with("version: \"2\"\nname: left\nstages:\n  one:\n    run: echo one\n");
     place.run(&["apply"]).success();
     let folder = tempfile::tempdir().unwrap().keep();
     place.shell(&format!("chmod 700 {0}; mkdir {0}/1-1", folder.display())).success();
@@ -144,7 +138,7 @@ fn a_temporary_folder_that_a_death_left_goes_with_gc() {
 
 #[test]
 fn a_log_comes_out_as_it_was_written_and_following_it_ends_with_its_reader() {
-    let place = repo(
+    let place = Place::with(
         "version: \"2\"\nname: raw\nstages:\n  one:\n    run: printf 'a\\377\\000b\\nlast'\n  \
          two:\n    run: while sleep 0.05; do echo on; done\n    needs: [one]\n    timeout: 60s\n",
     );

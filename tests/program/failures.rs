@@ -4,13 +4,6 @@ use std::time::Duration;
 
 use crate::place::{Place, assert_no_process};
 
-fn repo(pipeline: &str) -> Place {
-    let place = Place::repo();
-    place.write("pipeline.yaml", pipeline);
-    place.commit("first");
-    place
-}
-
 #[test]
 fn a_failed_stage_is_resumed_after_the_mend() {
     let place = Place::repo();
@@ -61,7 +54,7 @@ fn ends_are_told_apart() {
         ("nosuchprogram", "exit code 127"),
         ("sleep 60", "timed out after 0.3s"),
     ] {
-        let place = repo(&format!(
+        let place = Place::with(&format!(
             "version: \"2\"\nname: ends\nstages:\n  one:\n    run: {command}\n    timeout: 300ms\n"
         ));
         let output = place.run(&["apply"]);
@@ -117,17 +110,17 @@ fn the_whole_run_has_a_timeout_and_hooks() {
 fn keep_going_finishes_what_it_can() {
     let text = "version: \"2\"\nname: going\nstages:\n  bad:\n    run: exit 1\n  after_bad:\n    run: echo no\n    needs: [bad]\n  \
                 slow:\n    run: sleep 0.3\n  after_slow:\n    run: echo yes\n    needs: [slow]\n";
-    let place = repo(text);
+    let place = Place::with(text);
     assert_eq!(place.run(&["apply", "--keep-going", "--jobs", "2"]).code, 4);
     assert_eq!(place.states(), ["bad failed", "after_bad blocked", "slow done", "after_slow done"]);
-    let place = repo(text);
+    let place = Place::with(text);
     assert_eq!(place.run(&["apply", "--jobs", "2"]).code, 4);
     assert_ne!(place.states()[3], "after_slow done");
 }
 
 #[test]
 fn two_applies_never_mix() {
-    let place = repo("version: \"2\"\nname: twice\nstages:\n  slow:\n    run: sleep 1.5\n");
+    let place = Place::with("version: \"2\"\nname: twice\nstages:\n  slow:\n    run: sleep 1.5\n");
     let first = place.spawn(&["apply"]);
     place.await_running("slow");
     let skipped = place.run(&["apply", "--overlap", "skip", "--force", "slow"]).success();
@@ -148,7 +141,7 @@ fn two_applies_never_mix() {
 
 #[test]
 fn cancel_and_interrupt_stop_everything_and_can_be_resumed() {
-    let place = repo(
+    let place = Place::with(
         "version: \"2\"\nname: stop\nstages:\n  slow:\n    run: setsid sleep 61.5 & sleep 62.5\n  after:\n    run: echo after\n    needs: [slow]\n",
     );
     let run = place.spawn(&["apply"]);
@@ -171,7 +164,7 @@ fn cancel_and_interrupt_stop_everything_and_can_be_resumed() {
 
 #[test]
 fn a_stage_that_leaves_a_process_behind_does_not_hang() {
-    let place = repo(
+    let place = Place::with(
         "version: \"2\"\nname: leaves\nstages:\n  one:\n    run: |\n      setsid sleep 63.5 &\n      (sleep 64.5 &) \n      echo out > o\n    outputs: {o: o}\n",
     );
     place.run(&["apply"]).success();
@@ -181,8 +174,9 @@ fn a_stage_that_leaves_a_process_behind_does_not_hang() {
 
 #[test]
 fn apply_into_a_pipe_never_hangs() {
-    let place =
-        repo("version: \"2\"\nname: pipe\nstages:\n  one:\n    run: sleep 65.5 & echo done\n");
+    let place = Place::with(
+        "version: \"2\"\nname: pipe\nstages:\n  one:\n    run: sleep 65.5 & echo done\n",
+    );
     let start = std::time::Instant::now();
     let output = place.shell("\"$FLOWRUN\" apply 2>&1 | cat");
     assert_eq!(output.code, 0, "{}", output.stdout);
@@ -193,7 +187,7 @@ fn apply_into_a_pipe_never_hangs() {
 
 #[test]
 fn a_stage_that_writes_into_its_input_fails_and_the_store_stays_whole() {
-    let place = repo(
+    let place = Place::with(
         "version: \"2\"\nname: greedy\nstages:\n  one:\n    run: echo data > o\n    files: []\n    outputs: {o: o}\n  \
          two:\n    run: chmod u+w \"$FLOWRUN_INPUT_O\"; echo more >> \"$FLOWRUN_INPUT_O\"\n    files: []\n    inputs: {o: one.o}\n",
     );
@@ -216,14 +210,14 @@ fn what_cannot_be_stored_is_refused_by_name() {
         ("ln -s /etc/passwd out/link", "link"),
         ("ln -s ../../../.. out/up", "up"),
     ] {
-        let place = repo(&format!(
+        let place = Place::with(&format!(
             "version: \"2\"\nname: refused\nstages:\n  one:\n    run: mkdir -p out; {command}\n    outputs: {{o: out/}}\n"
         ));
         let output = place.run(&["apply"]);
         assert_eq!(output.code, 4, "{}", output.stderr);
         assert!(output.stderr.contains(words), "{command}: {}", output.stderr);
     }
-    let place = repo(
+    let place = Place::with(
         "version: \"2\"\nname: absent\nstages:\n  one:\n    run: echo nothing\n    outputs: {o: out/x}\n",
     );
     let output = place.run(&["apply"]);
@@ -239,7 +233,7 @@ fn bad_metrics_are_named() {
         ("{\"name\": \"x\"}", "`name`"),
         ("[1]", "object"),
     ] {
-        let place = repo(&format!(
+        let place = Place::with(&format!(
             "version: \"2\"\nname: metrics\nstages:\n  one:\n    run: [sh, -c, 'echo \"$1\" > m.json', x, '{}']\n    metrics: m.json\n",
             metrics.replace('\'', "''")
         ));
@@ -251,7 +245,7 @@ fn bad_metrics_are_named() {
 
 #[test]
 fn a_flood_of_output_is_capped_and_said() {
-    let place = repo(
+    let place = Place::with(
         "version: \"2\"\nname: flood\nstages:\n  one:\n    run: head -c 1073741824 /dev/zero | tr '\\0' 'y'; echo; echo last >&2\n",
     );
     let output = place.run_with(&[("FLOWRUN_LOG_CAP", "1Mi")], &["apply"]).success();
@@ -284,7 +278,7 @@ fn a_full_disk_is_named_and_mended_by_resume() {
 
 #[test]
 fn memory_is_limited_where_a_cgroup_can_be_had() {
-    let place = repo(
+    let place = Place::with(
         "version: \"2\"\nname: hungry\nstages:\n  one:\n    run: [python3, -c, 'x = bytearray(400_000_000); print(len(x))']\n    resources: {memory: 100Mi}\n    \
          retries: {max: 1, backoff: 10ms, on_oom: {memory: 8x, max: 900Mi}}\n",
     );
@@ -346,13 +340,13 @@ fn what_comes_later_is_refused_at_its_place() {
             "url",
         ),
     ] {
-        let place = repo(&format!("version: \"2\"\nname: later\nstages:\n{text}"));
+        let place = Place::with(&format!("version: \"2\"\nname: later\nstages:\n{text}"));
         let output = place.run(&["apply"]);
         assert_eq!(output.code, 3, "{key}: {}", output.stderr);
         assert!(output.stderr.contains("not available yet"), "{key}: {}", output.stderr);
         assert!(output.stderr.contains("pipeline.yaml:"), "{key}: {}", output.stderr);
     }
-    let place = repo("version: \"2\"\nname: later\nstages:\n  one:\n    run: echo\n");
+    let place = Place::with("version: \"2\"\nname: later\nstages:\n  one:\n    run: echo\n");
     for arguments in [
         &["apply", "--detach"][..],
         &["apply", "--runtime", "docker"],

@@ -67,6 +67,14 @@ impl Place {
         place
     }
 
+    /// A git repo with this pipeline, committed.
+    pub(crate) fn with(pipeline: &str) -> Self {
+        let place = Self::repo();
+        place.write("pipeline.yaml", pipeline);
+        place.commit("first");
+        place
+    }
+
     /// A git repo whose home lies on a tmpfs of this size; none without the right to mount one.
     pub(crate) fn on_small_disk(bytes: u64) -> Option<Self> {
         let mut place = Self::repo();
