@@ -15,7 +15,7 @@ fn cut(journal: &[Recorded], length: usize) -> Vec<Recorded> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Random graphs in four worlds each: every promise after every step, and an end.
     #[test]
