@@ -30,6 +30,7 @@ fn main() {
     table.engine();
     table.gibibyte();
     table.adoption();
+    table.server();
 }
 
 struct Table {
@@ -255,6 +256,24 @@ impl Table {
         println!(
             "{:<44} {:>9} KiB   {own} KiB of it its own, the rest pages of the program   ≤ 5 MiB",
             "monitor: resident memory", resident
+        );
+    }
+
+    /// How long a killed server is missed, and what an idle one costs.
+    fn server(&mut self) {
+        if !self.wants("server") {
+            return;
+        }
+        let figures = place::server::measure(self.rounds);
+        print_row(
+            "server killed, the next one answers",
+            &[figures.gaps, vec![], vec![], vec![]],
+            "≤ 300 ms",
+        );
+        let (resident, own) = figures.memory;
+        println!(
+            "{:<44} {:>9} KiB   {own} KiB of it its own, the rest pages of the program   ≤ 30 MiB",
+            "server: idle, resident memory", resident
         );
     }
 }

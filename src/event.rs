@@ -4,6 +4,11 @@
 //! **Version rule.** A journal names [`JOURNAL_VERSION`]. New variants and new optional fields keep the
 //! version; whoever renames, removes or changes the meaning of one raises it and keeps reading the old.
 
+mod key;
+mod shared;
+#[cfg(test)]
+pub(crate) mod testing;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -11,16 +16,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digest, Key};
 use crate::names::{
-    AxisName, InputName, JobName, OutputName, Owner, ParamName, PipelineName, RunId, StageName,
+    InputName, JobName, OutputName, Owner, ParamName, PipelineName, ReleaseId, RunId, StageName,
     TaskId,
 };
 use crate::scalar::Scalar;
+pub use key::{InputPart, KEY_FORMAT, KeyParts};
+pub use shared::{KeptParts, Maker, Moved, Movement};
 
 /// The version of everything in this module as it lies on disk.
 pub const JOURNAL_VERSION: u32 = 1;
-
-/// The version of [`KeyParts`]; raising it makes every stage run again.
-pub const KEY_FORMAT: u32 = 1;
 
 /// What happened in a run, in order. The journal of these is the truth about the run.
 #[expect(missing_docs, reason = "the doc of a variant names its fields")]
@@ -41,6 +45,11 @@ pub enum RunEvent {
         outputs: Outputs,
         metrics: Metrics,
         values: Values,
+        /// Who made it and when; only from a store that machines share.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        made: Option<Maker>,
+        #[serde(default, skip_serializing_if = "Moved::is_nothing")]
+        moved: Moved,
     },
     /// `when` was false, here or above.
     TaskSkipped { task: TaskId, why: Skip },
@@ -60,17 +69,60 @@ pub enum RunEvent {
     /// Another attempt starts at `not_before` (Unix milliseconds).
     RetryScheduled { task: TaskId, not_before: u64 },
     /// Journalled after the record exists.
-    TaskDone { task: TaskId, key: Option<Key>, outputs: Outputs, metrics: Metrics, values: Values },
+    TaskDone {
+        task: TaskId,
+        key: Option<Key>,
+        outputs: Outputs,
+        metrics: Metrics,
+        values: Values,
+        #[serde(default, skip_serializing_if = "Moved::is_nothing")]
+        moved: Moved,
+    },
     /// No attempt is left, or none could start.
     TaskFailed { task: TaskId, cause: Failure },
     /// The run was stopped before or while the task ran.
     TaskCancelled { task: TaskId },
     /// The winner among a stage's copies.
     Picked { stage: StageName, copy: u32, metric: String, value: f64 },
+    /// Which live releases a task's `{live}` inputs and expressions see from here on; none: nothing is live.
+    LiveSeen { task: TaskId, live: BTreeMap<StageName, Option<ReleaseId>> },
+    /// What the task's inputs from outside hold for the whole run, by input; whatever happens at their sources.
+    OutsidePinned { task: TaskId, inputs: BTreeMap<InputName, OutsidePin> },
+    /// The gate of a service was asked. When it did not pass, `failed` is the expression that was false, the live release
+    /// stays and the task has ended *kept*. `values`: what the expressions name, by its dotted path; none where it is none.
+    GateDecided {
+        task: TaskId,
+        passed: bool,
+        failed: Option<String>,
+        values: BTreeMap<String, Option<Scalar>>,
+        live: Option<ReleaseId>,
+    },
+    /// Journalled before the server is asked to start replicas. `why`: what differs from the live release; empty for the first.
+    RolloutStarted { task: TaskId, release: ReleaseId, number: u64, why: Vec<FieldChange> },
+    /// All new replicas are ready; the live release still answers (unless it is replaced in place).
+    RolloutPrepared { task: TaskId, release: ReleaseId },
+    /// The `verify` stage of the service ended.
+    Verified { task: TaskId, release: ReleaseId, passed: bool },
+    /// The release is live; the task is done.
+    RolloutPromoted { task: TaskId, release: ReleaseId, replaced: Option<ReleaseId> },
+    /// The release will not go live: journalled before its replicas are stopped. What becomes of the task follows.
+    RolloutAbandoned { task: TaskId, release: ReleaseId, why: String },
+    /// The live release is the same; nothing restarted and no gate was asked. The task has ended as reused. `changed`: replicas and
+    /// route as far as the file says something else of them than before; they were changed in place.
+    RolloutUnchanged {
+        task: TaskId,
+        release: ReleaseId,
+        number: u64,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        changed: Vec<FieldChange>,
+    },
     /// Somebody wants the run to stop.
     StopWished { by: String, kill: bool },
     /// The run's own `timeout` is over; what runs is stopped.
     RunTimedOut,
+    /// The machinery failed (a source or an index that cannot be reached, a full disk), and the run was left as it is for whoever goes
+    /// on with it. `why`: for a person.
+    Left { why: String },
     /// Always the last event of a run that is not reopened.
     Ended { outcome: RunOutcome },
 }
@@ -92,6 +144,9 @@ pub struct Created {
     pub selection: Selection,
     /// What started the run: `cli`, a schedule.
     pub cause: String,
+    /// What another machine needs to go on with the run; none where the store is of this home alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<KeptParts>,
 }
 
 /// The code of a run, pinned.
@@ -225,6 +280,8 @@ pub enum Failure {
     InputChanged { input: InputName },
     /// An expression of the stage could not be evaluated.
     Expression { why: String },
+    /// A secret was there when the run began and cannot be had any more: `group/name#entry`, and why.
+    Secret { name: String, why: String },
     /// `cache: only`, or outside the selection, and no record for the key.
     NotReusable { why: String },
     /// The stage asks for more than the machine has.
@@ -235,6 +292,12 @@ pub enum Failure {
     WorkFolder { why: String },
     /// The whole run's timeout.
     RunTimedOut,
+    /// The new release did not become ready, crashed, or did not pass `verify`; the last lines of its log.
+    Rollout { why: String, log: Vec<String> },
+    /// Another home, as people know it, keeps the service up: only there it can get a new release.
+    ServedElsewhere { home: String },
+    /// A `{live}` input was judged, and another release became live before the promotion.
+    LiveChanged { service: StageName },
 }
 
 /// Why a task runs rather than being reused.
@@ -256,6 +319,8 @@ pub enum Reason {
     RecordBroken { missing: Vec<Digest> },
     /// The record is older than `cache: <duration>` allows.
     Expired { age: Duration },
+    /// Of a plan only: what its input from outside holds is known once it is fetched. `changed`: it is not what was fetched last.
+    NotFetched { input: InputName, changed: bool },
     /// An earlier attempt of this run ended badly or was lost.
     Retry { of: u32 },
 }
@@ -285,56 +350,17 @@ pub struct FieldChange {
     pub is: Option<String>,
 }
 
-/// Everything that decides a task's result (ARCHITECTURE §4). Its digest is the key.
+/// What an input from outside holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeyParts {
-    /// [`KEY_FORMAT`].
-    pub format: u32,
-    /// The expanded command: `["sh", "-e", "-c", text]` for a string.
-    pub command: Vec<String>,
-    /// Declared `env`, expanded.
-    pub env: BTreeMap<String, String>,
-    /// Digest of the environment's definition.
-    pub environment: Digest,
-    /// `os/arch` and interpreter version on local; image digest elsewhere.
-    pub platform: String,
-    /// Digest over (path, mode, blob id) of the stage's files.
-    pub files: Digest,
-    /// Inputs: where they lie and what they are.
-    pub inputs: BTreeMap<InputName, InputPart>,
-    /// The params the stage names.
-    pub params: BTreeMap<ParamName, Scalar>,
-    /// The values of this matrix copy.
-    pub matrix: BTreeMap<AxisName, Scalar>,
-    /// Output names and paths.
-    pub outputs: BTreeMap<OutputName, String>,
-    /// The metrics file.
-    pub metrics: Option<String>,
-    /// The values file.
-    pub values: Option<String>,
-    /// The current directory below the base.
-    pub workdir: String,
-    /// `container.network`.
-    pub network: String,
-    /// Names of secrets, never values.
-    pub secrets: BTreeMap<String, String>,
-}
-
-/// One input in a key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InputPart {
-    /// Digest of the artifact.
-    pub digest: Digest,
-    /// Where it is placed below the base, or else the name it keeps in the inputs folder.
-    pub path: String,
-}
-
-impl KeyParts {
-    /// The key: the digest of the canonical JSON of these parts.
-    pub fn key(&self) -> Key {
-        // A struct of maps and texts always serialises; the order of fields is fixed by the type.
-        Digest::of(serde_json::to_string(self).unwrap_or_default().as_bytes())
-    }
+pub struct OutsidePin {
+    /// What tells what is wanted (address and digest) from everything else, without a word of it.
+    pub wanted: Digest,
+    /// The address, without its secrets.
+    pub address: String,
+    /// What tells this content from other content of that address, for people.
+    pub version: String,
+    /// The artifact.
+    pub artifact: Digest,
 }
 
 /// What a report shows beside events: never journalled, may be dropped.
@@ -347,10 +373,36 @@ pub enum Notice {
     Waiting { task: TaskId, why: Waiting },
     /// Something is being made ready for a task: an environment is built, files are placed.
     Preparing { task: TaskId, step: String },
+    /// Bytes of a task go to the store's place or come from there; none: they are over.
+    Moving { task: TaskId, how_far: Option<Movement> },
     /// The job of an attempt that an earlier flowrun started was found and is watched again.
     Adopted { task: TaskId, attempt: u32 },
+    /// A part that the run cannot do without does not answer since then, and is waited for until then (Unix milliseconds); said again
+    /// now and then. What runs goes on.
+    Away { part: Part, place: String, why: String, help: String, since: u64, until: u64 },
+    /// It answers again.
+    Back { part: Part, place: String, since: u64 },
     /// Something to know that is no failure, once per run.
     Remark(String),
+}
+
+/// A part of a place that machines may share, and that may go away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// Where runs and events are recorded.
+    State,
+    /// Where artifacts and records are.
+    Store,
+}
+
+impl std::fmt::Display for Part {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::State => "state",
+            Self::Store => "store",
+        })
+    }
 }
 
 /// Which of the two streams of a program.

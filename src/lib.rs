@@ -2,24 +2,36 @@
 //!
 //! Modules stand in reading order; each may use what stands above it (docs/architecture.md).
 
+pub mod address;
 pub mod digest;
 pub mod event;
 pub mod names;
+pub mod release;
 pub mod scalar;
+pub mod secret;
+pub mod weather;
 pub mod words;
 
 pub mod spec;
 
+pub mod gateway;
 pub mod runtime;
 pub mod source;
 pub mod state;
 pub mod store;
+pub mod vault;
 
 pub mod environment;
+pub mod handover;
+pub mod outside;
 pub mod workspace;
 
-pub mod engine;
 pub mod plan;
+pub mod rollout;
+
+pub mod engine;
+
+pub mod report;
+pub mod server;
 
 pub mod cli;
-pub mod report;

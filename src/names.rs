@@ -148,6 +148,57 @@ name_type!(
     '_'
 );
 
+name_type!(
+    /// The name of a volume of a pipeline.
+    VolumeName,
+    '_'
+);
+name_type!(
+    /// The name of a further port of a service.
+    PortName,
+    '_'
+);
+
+/// A service of a pipeline: `iris/serve`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ServiceId {
+    /// The pipeline.
+    pub pipeline: PipelineName,
+    /// The stage.
+    pub stage: StageName,
+}
+
+impl fmt::Display for ServiceId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(&format!("{}/{}", self.pipeline, self.stage))
+    }
+}
+
+/// One release of a service; sorts by the time it was made. People know it as `serve@3`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ReleaseId(Ulid);
+
+impl ReleaseId {
+    /// A fresh identifier for a release made at `unix_ms` (Unix milliseconds), with 80 random bits.
+    pub fn new(unix_ms: u64, random: u128) -> Self {
+        Self(Ulid::from_parts(unix_ms, random))
+    }
+}
+
+impl fmt::Display for ReleaseId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(&self.0.to_string())
+    }
+}
+
+impl FromStr for ReleaseId {
+    type Err = ulid::DecodeError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ulid::from_string(text).map(Self)
+    }
+}
+
 /// One execution of a pipeline. Sorts by the time it was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -182,6 +233,13 @@ pub struct TaskId {
     pub copy: u32,
 }
 
+impl StageName {
+    /// The name under which containers reach the service: host names have no `_`.
+    pub fn host_name(&self) -> String {
+        self.0.replace('_', "-")
+    }
+}
+
 /// The name under which a runtime knows one attempt: `flowrun-<run, lower case>-<task number>-<attempt>`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -191,6 +249,11 @@ impl JobName {
     /// The job of attempt `attempt` (from 1) of the task with this number (from 1, over the file).
     pub fn new(run: RunId, task_number: u32, attempt: u32) -> Self {
         Self(format!("flowrun-{}-{task_number}-{attempt}", run.to_string().to_ascii_lowercase()))
+    }
+
+    /// Start `start` (from 1) of replica `replica` (from 1) of a release.
+    pub fn of_replica(release: ReleaseId, replica: u32, start: u32) -> Self {
+        Self(format!("flowrun-{}-{replica}-{start}", release.to_string().to_ascii_lowercase()))
     }
 
     /// The name as text.

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::Mutex;
 
-use flowrun::environment::{Definition, Environment, EnvironmentError, EnvironmentSettings, build};
+use flowrun::environment::{
+    Definition, Environment, EnvironmentError, EnvironmentSettings, build, build_locked,
+};
 
 struct Place {
     folder: tempfile::TempDir,
@@ -23,7 +25,8 @@ impl Place {
         )]
         let env: BTreeMap<String, String> = std::env::vars().collect();
         let path = env["PATH"].clone();
-        let settings = EnvironmentSettings { folder: folder.path().join("e"), path, env };
+        let settings =
+            EnvironmentSettings { folder: folder.path().join("e"), path, env, docker: None };
         Self { folder, settings, said: Mutex::default() }
     }
 
@@ -97,6 +100,16 @@ async fn requirements_are_installed_and_their_versions_kept() {
         .filter(|name| name.contains("requirements") || name.contains("constraints"))
         .collect();
     assert_eq!(left, [""; 0]);
+}
+
+#[tokio::test]
+async fn one_that_is_gone_comes_back_with_the_versions_of_its_lock() {
+    let place = Place::new();
+    let definition = place.define(&["six", "--only-binary=:all:"]);
+    let lock = "six==1.15.0\n";
+    let made = build_locked(&place.settings, &definition, lock, &drop).await.unwrap();
+    assert_eq!((made.lock.as_str(), made.digest), (lock, definition.digest()));
+    assert_eq!(place.build(&definition).await.unwrap(), made, "it lies where it lay before");
 }
 
 #[tokio::test]

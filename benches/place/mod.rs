@@ -1,5 +1,7 @@
 //! What the table measures with: a fresh folder with a home of its own, timed commands, medians.
 
+pub(crate) mod server;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -89,6 +91,13 @@ impl Bench {
             })
             .max()
             .unwrap_or_default()
+    }
+
+    /// The process of this home's server.
+    pub(crate) fn server(&self) -> Option<u32> {
+        let status = self.flowrun().args(["server", "--status", "-o", "json"]).output().ok()?;
+        let status: serde_json::Value = serde_json::from_slice(&status.stdout).ok()?;
+        u32::try_from(status["pid"].as_u64()?).ok()
     }
 
     pub(crate) fn cancel(&self) {
@@ -228,6 +237,7 @@ pub(crate) fn engine_alone(tasks: usize) {
         tasks: vec![TaskFacts::default(); tasks],
         picks: std::collections::BTreeMap::new(),
         held_gpus: std::collections::BTreeMap::new(),
+        services: std::collections::BTreeMap::new(),
     };
     let created = flowrun::event::Created {
         version: flowrun::event::JOURNAL_VERSION,
@@ -244,6 +254,7 @@ pub(crate) fn engine_alone(tasks: usize) {
         params: std::collections::BTreeMap::new(),
         selection: flowrun::event::Selection::default(),
         cause: "bench".to_owned(),
+        kept: None,
     };
     let told = rehearse(std::sync::Arc::new(graph), facts, created).expect("a new journal fits");
     assert_eq!(told.attempts, tasks, "every task ran once");

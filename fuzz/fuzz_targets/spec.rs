@@ -15,8 +15,10 @@ fuzz_target!(|bytes: &[u8]| {
         }
         Ok(pipeline) => {
             for stage in pipeline.stages.values() {
-                for condition in &stage.when {
+                let gate = stage.service().into_iter().flat_map(|service| &service.gate);
+                for condition in stage.when.iter().chain(gate) {
                     drop(condition.holds(&Scope::default()));
+                    drop(condition.named(&Scope::default()));
                 }
                 for text in stage.env.values() {
                     drop(text.expand_for_shell(&Scope::default()));

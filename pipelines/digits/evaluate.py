@@ -1,4 +1,4 @@
-"""Judge the chosen model on images that no stage has seen, and draw its confusion matrix."""
+"""Judge the chosen model, and the live one when there is one, on images that no stage has seen; draw a confusion matrix."""
 
 import json
 import os
@@ -36,5 +36,10 @@ for row, line in enumerate(counts):
 picture.save(os.environ["FLOWRUN_OUTPUT_PICTURE"])
 
 wrong = int((guesses != truth).sum())
-pathlib.Path("metrics.json").write_text(json.dumps({"accuracy": accuracy, "wrong": wrong}))
+metrics = {"accuracy": accuracy, "wrong": wrong}
+if "FLOWRUN_INPUT_CURRENT" in os.environ:
+    current = joblib.load(os.environ["FLOWRUN_INPUT_CURRENT"])
+    metrics["live_accuracy"] = current.score(images["test"].reshape(-1, 64), truth)
+    print(f"the live model's accuracy {metrics['live_accuracy']:.4f}")
+pathlib.Path("metrics.json").write_text(json.dumps(metrics))
 print(f"accuracy {accuracy:.4f}: {wrong} of {len(truth)} images wrong")

@@ -1,22 +1,25 @@
 //! `flowrun apply`: what is asked → a run → its end.
 
-use std::io::{BufRead, IsTerminal};
-
 use super::args::{ApplyArgs, SelectionFlags};
-use super::conduct::{Manner, conduct, exit_of};
+use super::asked::Asked;
+use super::conduct::{Manner, conduct};
 use super::error::CliError;
 use super::exit::Exit;
+use super::ground::{self, Purpose, RuntimeKind};
 use super::home::Home;
 use super::launch::{Ask, Launched, launch};
+use super::leaving;
 use super::load::{Loaded, load};
+use super::needed_secrets;
 use super::place::{self, Place};
 use super::prepare::Prepared;
-use super::screen::{Screen, to_stderr};
+use super::question;
+use super::screen::Screen;
 use super::settings::Settings;
 use super::signals;
 use super::target::{self, Target};
 use crate::engine::drive::Stop;
-use crate::event::Selection;
+use crate::event::{RunOutcome, Selection};
 use crate::report::commit_words;
 use crate::source::Snapshot;
 use crate::state::RunFilter;
@@ -31,29 +34,30 @@ pub(crate) async fn apply(
     refuse_detach(args.progress.detach)?;
     let target = target::resolve(&args.target, &settings.caller.folder)?;
     let home = Home::open(&settings.home)?;
-    let (loaded, prepared) =
-        tokio::task::block_in_place(|| prepare(&target, &args.selection, settings, &home, screen))?;
-    prepared.check_resources(settings)?;
+    let (loaded, asked) =
+        tokio::task::block_in_place(|| gather(&target, &args.selection, settings, &home, screen))?;
+    asked.check_resources(settings)?;
 
     let place = Place::open(settings).await?;
     if matches!(target, Target::Git { .. }) {
-        confirm_origin(&place, &prepared.snapshot, args.yes).await?;
+        confirm_origin(&place, &asked.snapshot, args.yes).await?;
     }
-    for remark in &prepared.snapshot.remarks {
+    for remark in &asked.snapshot.remarks {
         screen.say(&format!("note: {}", visible(remark)));
     }
-    let ignored: Vec<String> =
-        loaded.pipeline.ignored_on_local().iter().map(|key| format!("`{key}`")).collect();
-    if !ignored.is_empty() {
-        screen.warn(&format!(
-            "{} of the file ha{} no effect: stages run as processes of this machine",
-            list(&ignored),
-            if ignored.len() == 1 { "s" } else { "ve" }
-        ));
+    let ground = ground::of_asked(&place, &asked, Purpose::Run, screen).await?;
+    let prepared = Prepared::of(&place, asked, ground)?;
+    let prepared = needed_secrets::check(&place, prepared).await?;
+    if prepared.ground.kind() == RuntimeKind::Local {
+        say_ignored(&loaded, screen);
     }
-    let origin = &prepared.snapshot.id.origin;
-    let name = &prepared.pipeline.name;
+    let origin = &prepared.asked.snapshot.id.origin;
+    let name = &prepared.asked.pipeline.name;
     place.state.bind_pipeline(name, origin, super::clock::now(), args.rebind).await?;
+
+    let leaving = leaving::left(&place, &prepared).await?;
+    leaving::refuse_conflicts(&place, &prepared, &leaving).await?;
+    leaving::agree(&leaving, args.yes)?;
 
     let mut stop = signals::listen(Stop::No)?;
     let ask = Ask { overlap: args.overlap, keep_going: args.progress.keep_going };
@@ -67,7 +71,11 @@ pub(crate) async fn apply(
             return Err(CliError::Interrupted("stopped before the run began".into()));
         }
     };
-    screen.say(&format!("run {} of {name}, {}", owned.run, commit_words(&prepared.snapshot.id)));
+    screen.say(&format!(
+        "run {} of {name}, {}",
+        owned.run,
+        commit_words(&prepared.asked.snapshot.id)
+    ));
     let manner = Manner {
         keep_going: args.progress.keep_going,
         keep_work: args.progress.keep_work,
@@ -75,18 +83,35 @@ pub(crate) async fn apply(
         json: args.output.json(),
         silent: false,
     };
+    let run = owned.run;
     let outcome = conduct(&place, prepared, owned, manner, stop.clone(), screen).await?;
-    Ok(exit_of(outcome, *stop.borrow()))
+    if outcome == RunOutcome::Done {
+        leaving::take_down(&place, run, &leaving, screen).await?;
+    }
+    Ok(Exit::of_run(outcome, *stop.borrow()))
 }
 
-/// Everything before the state is needed: file, params, selection, snapshot, environments. Also of `plan`.
-pub(crate) fn prepare(
+/// Says which keys of the file are for containers only.
+fn say_ignored(loaded: &Loaded, screen: Screen) {
+    let ignored: Vec<String> =
+        loaded.pipeline.ignored_on_local().iter().map(|key| format!("`{key}`")).collect();
+    if !ignored.is_empty() {
+        screen.warn(&format!(
+            "{} of the file ha{} no effect: stages run as processes of this machine",
+            list(&ignored),
+            if ignored.len() == 1 { "s" } else { "ve" }
+        ));
+    }
+}
+
+/// Everything before the state is needed: file, params, selection, snapshot. Also of `plan`.
+pub(crate) fn gather(
     target: &Target,
     asked: &SelectionFlags,
     settings: &Settings,
     home: &Home,
     screen: Screen,
-) -> Result<(Loaded, Prepared), CliError> {
+) -> Result<(Loaded, Asked), CliError> {
     if asked.pipeline_target.is_some() {
         return Err(CliError::NotAvailable {
             what: "`--target`".into(),
@@ -99,23 +124,15 @@ pub(crate) fn prepare(
     let params = loaded.params(&asked.params)?;
     let selection = selection(&loaded, asked)?;
     let snapshot = loaded.snapshot(&sources)?;
-    let prepared = Prepared::new(
-        loaded.file.clone(),
-        std::sync::Arc::clone(&loaded.pipeline),
-        snapshot,
-        params,
-        selection,
-        &place::environment(home, &settings.caller),
-    )?;
-    for (stage, glob) in
-        prepared.key_context("", &prepared.snapshot.id).idle_globs(&loaded.pipeline)
-    {
-        let glob = visible(glob);
+    let pipeline = std::sync::Arc::clone(&loaded.pipeline);
+    let asked = Asked::new(loaded.file.clone(), pipeline, snapshot, params, selection);
+    for (stage, glob) in asked.idle_globs() {
+        let glob = visible(&glob);
         screen.warn(&format!(
             "no file matches `{glob}` in `files` of stage `{stage}`; it will not see it"
         ));
     }
-    Ok((loaded, prepared))
+    Ok((loaded, asked))
 }
 
 fn selection(loaded: &Loaded, asked: &SelectionFlags) -> Result<Selection, CliError> {
@@ -149,22 +166,12 @@ async fn confirm_origin(place: &Place, snapshot: &Snapshot, yes: bool) -> Result
     }
     let commit = id.commit.as_deref().unwrap_or("no commit");
     let what = format!("{} at {commit}", visible(&id.origin));
-    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+    if !question::can_be_asked() {
         return Err(CliError::usage(
             format!("{what} was never applied here, and nobody is there to be asked"),
             "add `--yes` if you trust it; its code runs with your rights",
         ));
     }
-    to_stderr(&format!(
-        "{what}\nwas never applied here. Its code runs with your rights. Go on? [y/N] "
-    ));
-    let answer = tokio::task::block_in_place(|| {
-        let mut answer = String::new();
-        std::io::stdin().lock().read_line(&mut answer).map(|_| answer)
-    })?;
-    if matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
-        Ok(())
-    } else {
-        Err(CliError::Interrupted("not applied".into()))
-    }
+    let text = format!("{what}\nwas never applied here. Its code runs with your rights. Go on?");
+    if question::yes(&text)? { Ok(()) } else { Err(CliError::Interrupted("not applied".into())) }
 }

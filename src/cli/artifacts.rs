@@ -1,6 +1,7 @@
 //! `flowrun store ls|get|check`.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Value, json};
 
@@ -9,13 +10,14 @@ use super::clock;
 use super::error::CliError;
 use super::exit::Exit;
 use super::find;
+use super::holders;
 use super::place::{Place, open_store};
+use super::progress;
 use super::screen::{Screen, push_line};
 use super::settings::Settings;
 use crate::digest::Digest;
 use crate::names::suggest;
-use crate::store::dir::RecordLine;
-use crate::store::{Entry, EntryKind, Store};
+use crate::store::{Entry, EntryKind, RecordLine, Traffic};
 use crate::words::{age, bytes, count, visible};
 
 /// Looks into the store.
@@ -28,9 +30,16 @@ pub(crate) async fn store(
         StoreCommand::Ls { all: true, output, .. } => {
             list_records(&Place::open(settings).await?, output.json(), screen).await
         }
-        StoreCommand::Ls { what, run, output, .. } => {
+        StoreCommand::Ls { what, run, holders: held, output, .. } => {
             let place = Place::open(settings).await?;
             let what = what.unwrap_or_else(|| "latest".to_owned());
+            if held {
+                let digits = match what.strip_prefix("b3:") {
+                    Some(digits) => are_digits(digits)?.to_owned(),
+                    None => artifact(&place, &run, &what).await?.1.hex(),
+                };
+                return holders::list(&place, &digits, output.json(), screen).await;
+            }
             if what.starts_with("b3:") || what.contains('.') {
                 let (_, digest) = artifact(&place, &run, &what).await?;
                 list_files(&place, &digest, output.json(), screen).await
@@ -89,13 +98,20 @@ async fn artifact(place: &Place, run: &str, what: &str) -> Result<(String, Diges
     ))
 }
 
+const FROM: &str = "copy it from `flowrun store ls`";
+
+/// Refuses what is no beginning of a digest.
+fn are_digits(digits: &str) -> Result<&str, CliError> {
+    if digits.is_empty() || !digits.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f')) {
+        return Err(CliError::usage(format!("`b3:{digits}` is no digest"), FROM));
+    }
+    Ok(digits)
+}
+
 /// The artifact whose digest begins so.
 async fn by_digits(place: &Place, digits: &str) -> Result<Digest, CliError> {
-    let from = "copy it from `flowrun store ls`";
-    if digits.is_empty() || !digits.chars().all(|c| c.is_ascii_hexdigit()) {
-        return Err(CliError::usage(format!("`b3:{digits}` is no digest"), from));
-    }
-    match place.artifacts.find_artifacts(digits, 2).await?.as_slice() {
+    let (from, digits) = (FROM, are_digits(digits)?);
+    match place.store.find_artifacts(digits, 2).await?.as_slice() {
         [] => Err(CliError::usage(format!("the store has no artifact `b3:{digits}`"), from)),
         [one] => Ok(*one),
         _ => Err(CliError::usage(
@@ -112,18 +128,27 @@ async fn list_run(
     screen: Screen,
 ) -> Result<Exit, CliError> {
     let run = find::run(&place.state, run).await?;
+    let now = clock::now();
     let mut objects = Vec::new();
     let mut lines = Vec::new();
     for task in place.state.tasks(run.id).await? {
         for (output, digest) in &task.outputs {
             let (files, size) = measure(&place.store.entries(digest).await?);
+            let when = task.ended_at.map(|at| age(now, at)).unwrap_or_default();
             lines.push(format!(
-                "{digest}  {:>10}  {:>9}  {}.{output}",
+                "{digest}  {:>10}  {:>9}  {when:>10}  {}.{output}",
                 bytes(size),
                 count(files, "file"),
                 task.label
             ));
-            objects.push(json!({"task": task.label, "output": output, "digest": digest, "files": files, "bytes": size}));
+            objects.push(json!({
+                "task": task.label,
+                "output": output,
+                "digest": digest,
+                "files": files,
+                "bytes": size,
+                "at": task.ended_at,
+            }));
         }
     }
     if as_json {
@@ -136,8 +161,8 @@ async fn list_run(
 
 /// Every result that can be reused, and how much lies in the store.
 async fn list_records(place: &Place, as_json: bool, screen: Screen) -> Result<Exit, CliError> {
-    let records = place.artifacts.records().await?;
-    let sum = place.artifacts.summary().await?;
+    let records = place.store.records().await?;
+    let sum = place.store.summary().await?;
     if as_json {
         let one = |line: &RecordLine| {
             let record = &line.record;
@@ -145,6 +170,7 @@ async fn list_records(place: &Place, as_json: bool, screen: Screen) -> Result<Ex
                 "key": record.key,
                 "made_at": record.made_at,
                 "made_by": record.made_by,
+                "made_on": record.made_on,
                 "outputs": record.outputs,
                 "bytes": line.bytes,
                 "metrics": record.metrics,
@@ -167,7 +193,9 @@ async fn list_records(place: &Place, as_json: bool, screen: Screen) -> Result<Ex
             .map(|(name, size)| format!("{name} {}", size.map_or("(gone)".to_owned(), bytes)))
             .collect();
         let (key, made) = (record.key.short(), age(now, record.made_at));
-        let line = format!("{key}  {made:>10}  run {}  {}", record.made_by, outputs.join(", "));
+        let on = record.made_on.as_deref().map(|on| format!(" by {}", visible(on)));
+        let by = format!("run {}{}", record.made_by, on.unwrap_or_default());
+        let line = format!("{key}  {made:>10}  {by}  {}", outputs.join(", "));
         push_line(&mut text, line.trim_end());
     }
     let number =
@@ -249,10 +277,22 @@ async fn get(
     if let Some(parent) = target.parent() {
         fs_err::create_dir_all(parent)?;
     }
-    place.artifacts.export(digest, &target).await?;
+    let traffic = Traffic::default();
+    let copy = place.store.export(digest, &target, &traffic);
+    let far = || traffic.moved().received;
+    progress::watch("received", far, copy, screen).await?;
+    let (files, size) = measure(&place.store.entries(digest).await?);
     if as_json {
-        screen.json(&json!({"digest": digest, "path": target}))?;
+        let moved = traffic.moved();
+        screen.json(&json!({
+            "digest": digest,
+            "path": target,
+            "files": files,
+            "bytes": size,
+            "received": moved.received,
+        }))?;
     } else {
+        screen.say(&format!("{}, {}", count(files, "file"), bytes(size)));
         screen.data(&shown.display().to_string())?;
     }
     Ok(Exit::Done)
@@ -262,14 +302,21 @@ async fn check(settings: &Settings, as_json: bool, screen: Screen) -> Result<Exi
     // The state is not needed, so that a damaged one does not hide a whole store.
     super::home::Home::open(&settings.home)?;
     let store = open_store(settings)?;
-    let report = store.check(&|_| {}).await?;
+    let read = AtomicU64::new(0);
+    let count_bytes = |bytes| {
+        read.fetch_add(bytes, Ordering::Relaxed);
+    };
+    let far = || read.load(Ordering::Relaxed);
+    let report = progress::watch("read", far, store.check(&count_bytes), screen).await?;
     if as_json {
         let broken: Vec<Value> = report.broken.iter().map(|line| line.as_str().into()).collect();
         screen
             .json(&json!({"objects": report.objects, "bytes": report.bytes, "broken": broken}))?;
     } else {
         let objects = usize::try_from(report.objects).unwrap_or(usize::MAX);
-        let mut text = format!("{}, {} read\n", count(objects, "object"), bytes(report.bytes));
+        let whole = if report.broken.is_empty() { ": all are whole" } else { "" };
+        let (objects, read) = (count(objects, "object"), bytes(report.bytes));
+        let mut text = format!("{objects}, {read} read{whole}\n");
         for line in &report.broken {
             push_line(&mut text, &format!("broken: {}", visible(line)));
         }

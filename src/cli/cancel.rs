@@ -15,7 +15,7 @@ use super::settings::Settings;
 use super::signals;
 use crate::engine::drive::Stop;
 use crate::event::RunOutcome;
-use crate::state::{RunLock, RunRow, RunState, Wish};
+use crate::state::{RunRow, RunState, Wish};
 
 /// How often it is looked whether the owner has stopped the run.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -36,13 +36,13 @@ pub(crate) async fn cancel(
     place.state.wish(run, wish).await?;
     let mut said = false;
     loop {
-        if let Some(lock) = RunLock::try_acquire(&place.home.run(run))? {
+        if let Some(lock) = place.state.try_own(run, &place.home.run(run)).await? {
             row = read(&place, row).await?;
             let outcome = match row.state {
                 RunState::Ended(outcome) => outcome,
                 RunState::Waiting | RunState::Active => {
                     let stop = signals::listen(how)?;
-                    end_ownerless(&place, row, lock, stop, screen).await?
+                    Box::pin(end_ownerless(&place, row, lock, stop, screen)).await?
                 }
             };
             return told(run, outcome, true, args.output.json(), screen);
@@ -50,6 +50,10 @@ pub(crate) async fn cancel(
         row = read(&place, row).await?;
         if let RunState::Ended(outcome) = row.state {
             return told(run, outcome, true, args.output.json(), screen);
+        }
+        if row.wish.is_none() {
+            // Whoever took the run over meanwhile took the wish for one to the owner before.
+            place.state.wish(run, wish).await?;
         }
         if !said {
             said = true;

@@ -1,5 +1,6 @@
 //! Does a run that this process owns, from its journal to its summary.
 
+use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::watch;
 
 use super::args::Events;
@@ -10,12 +11,14 @@ use super::place::Place;
 use super::prepare::Prepared;
 use super::reporter::{self, Shown};
 use super::screen::Screen;
+use super::service_views;
 use super::summary;
+use crate::engine::EngineError;
 use crate::engine::drive::{RunOrder, Stop, drive};
 use crate::event::RunOutcome;
 use crate::names::RunId;
 use crate::plan::graph::Part;
-use crate::state::RunLock;
+use crate::state::{RunLock, ServiceHome};
 
 /// A run whose lock this process holds, so that nobody else acts for it.
 pub(crate) struct Owned {
@@ -41,6 +44,24 @@ pub(crate) struct Manner {
     pub(crate) silent: bool,
 }
 
+/// Tells of services of this run that another home keeps up, before anything is computed for them.
+async fn tell_elsewhere(
+    place: &Place,
+    prepared: &Prepared,
+    screen: Screen,
+) -> Result<(), CliError> {
+    for row in place.state.services(Some(&prepared.asked.pipeline.name)).await? {
+        let mut wanted = prepared.asked.graph.tasks.iter().filter(|task| task.part.is_wanted());
+        if row.home != ServiceHome::This && wanted.any(|task| task.id.stage == row.service.stage) {
+            screen.say(&format!(
+                "note: `{}` is kept up by the home {}: this run leaves it as it is, and fails where it would have to change",
+                row.service.stage, row.home
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Does an active run until its end. The lock is freed afterwards; an error leaves the run as it is, to be resumed.
 pub(crate) async fn conduct(
     place: &Place,
@@ -55,41 +76,62 @@ pub(crate) async fn conduct(
         CliError::missing(format!("run {run} is gone"), "start a new one with `flowrun apply`")
     })?;
     let began = clock::now();
-    let tasks = prepared.graph.tasks.iter().filter(|task| task.part != Part::Out);
+    let tasks = prepared.asked.graph.tasks.iter().filter(|task| task.part != Part::Out);
     let tasks: Vec<_> = tasks.map(|task| (task.id.clone(), task.label.clone())).collect();
-    let stages = prepared.pipeline.stages.values();
+    let stages = prepared.asked.pipeline.stages.values();
+    let services =
+        service_views::known(place, &prepared.asked.pipeline, prepared.ground.kind()).await?;
     let needs = stages.map(|stage| (stage.name.clone(), stage.needs.clone())).collect();
-    let durations = place.state.durations(&prepared.pipeline.name).await?;
+    if !manner.silent {
+        tell_elsewhere(place, &prepared, screen).await?;
+    }
+    let durations = place.state.durations(&prepared.asked.pipeline.name).await?;
     let context = prepared.key_context(&run.to_string(), &row.created.snapshot);
+    let (told, remarks) = unbounded_channel();
+    let rollout = std::sync::Arc::new(place.client(told)?);
+    let mut settings = place.engine(manner.keep_going, manner.keep_work);
+    let stages = prepared.asked.pipeline.stages.values();
+    let served = stages.filter(|stage| stage.service().is_some()).map(|stage| &stage.name);
+    settings.environment.docker =
+        prepared.ground.containers().map(|containers| containers.docker.clone());
+    settings.docker = prepared.ground.containers().map(|containers| containers.place(served));
+    let runtime = place.runtime(run, prepared.ground.kind())?;
     let order = RunOrder {
         run,
         epoch: row.epoch,
-        graph: prepared.graph,
+        graph: prepared.asked.graph,
         context,
-        snapshot: prepared.snapshot,
+        snapshot: prepared.asked.snapshot,
         environments: prepared.environments,
-        history: place.state.last_keys(&prepared.pipeline.name, Some(run)).await?,
+        history: place.state.last_keys(&prepared.asked.pipeline.name, Some(run)).await?,
         journal: place.state.events(run, 0).await?,
-        settings: place.engine(manner.keep_going, manner.keep_work),
-        pipeline: prepared.pipeline,
+        settings,
+        pipeline: prepared.asked.pipeline,
+        remarks,
     };
-    let runtime = place.runtime(run)?;
     let shown = Shown {
         run,
         tasks,
         needs,
         durations: &durations,
+        services,
         jobs: place.settings.jobs,
         journal: &order.journal,
     };
+    let engine = prepared.ground.containers().map(|containers| containers.docker.clone());
     let mut report = reporter::choose(shown, manner, screen);
     let store = std::sync::Arc::clone(&place.store);
-    let ended = drive(order, place.state.clone(), store, runtime, &mut *report, stop).await;
+    let driving = drive(order, place.state.clone(), store, runtime, rollout, &mut *report, stop);
+    let ended = Box::pin(driving).await;
     drop(report);
     let took = clock::now().saturating_sub(began);
     match ended {
         Ok(outcome) => {
-            drop(owned.lock);
+            if let Some(docker) = engine {
+                // What is left finds gc.
+                drop(docker.remove_unstarted("flowrun.run", &run.to_string()).await);
+            }
+            owned.lock.release().await;
             if !manner.silent {
                 summary::show(place, run, outcome, took, manner.json, screen).await?;
             }
@@ -97,36 +139,13 @@ pub(crate) async fn conduct(
         }
         Err(error) => {
             let error = CliError::from(error);
-            if error.exit() == Exit::Unreachable {
+            let is_left = matches!(error, CliError::Engine(EngineError::Left));
+            if is_left || error.exit() == Exit::Unreachable {
                 screen.say(&format!(
                     "run {run} is left as it is; after the mend go on with `flowrun resume {run}`"
                 ));
             }
             Err(error)
         }
-    }
-}
-
-/// The exit code of a run that ended so.
-pub(crate) fn exit_of(outcome: RunOutcome, stop: Stop) -> Exit {
-    let exit = match outcome {
-        RunOutcome::Done => return Exit::Done,
-        RunOutcome::Failed => Exit::Failed,
-        RunOutcome::Kept => Exit::Kept,
-        RunOutcome::Cancelled => Exit::Interrupted,
-    };
-    if stop == Stop::No { exit } else { exit.or(Exit::Interrupted) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_run_that_failed_while_it_was_stopped_was_interrupted() {
-        assert_eq!(exit_of(RunOutcome::Failed, Stop::No), Exit::Failed);
-        assert_eq!(exit_of(RunOutcome::Failed, Stop::Gently), Exit::Interrupted);
-        assert_eq!(exit_of(RunOutcome::Done, Stop::Gently), Exit::Done);
-        assert_eq!(exit_of(RunOutcome::Kept, Stop::No), Exit::Kept);
     }
 }

@@ -5,15 +5,18 @@ use std::path::Path;
 
 use super::error::CliError;
 use super::find;
+use super::ground::Reopen;
 use super::home::make_private;
 use super::kept;
 use super::place::Place;
 use super::prepare::Prepared;
+use super::screen::Screen;
 use crate::event::Outputs;
 use crate::names::{InputName, StageName, TaskId};
-use crate::runtime::Job;
+use crate::runtime::{Job, MountSource};
 use crate::spec::pipeline::{Input, Stage};
 use crate::state::RunRow;
+use crate::store::Traffic;
 use crate::workspace::{self, InputPlace, WorkOrder};
 
 /// Prepares the work folder in `runs/<run>/debug-<n>` and moves the job there.
@@ -23,9 +26,10 @@ pub(crate) async fn prepare(
     task: &TaskId,
     attempt: &Path,
     job: Job,
+    screen: Screen,
 ) -> Result<Job, CliError> {
-    let (prepared, _) = tokio::task::block_in_place(|| kept::reopen(place, run))?;
-    let stage = prepared.pipeline.stages.get(&task.stage).ok_or_else(|| {
+    let (prepared, _) = kept::reopen(place, run, Reopen::End, screen).await?;
+    let stage = prepared.asked.pipeline.stages.get(&task.stage).ok_or_else(|| {
         CliError::missing(
             format!("the file of run {} has no stage `{}`", run.id, task.stage),
             "start a new run with `flowrun apply`",
@@ -42,16 +46,17 @@ pub(crate) async fn prepare(
     let inputs = inputs(place, run, &prepared, stage).await?;
     let folder = fresh_folder(&place.home.run(run.id))?;
     let context = prepared.key_context(&run.id.to_string(), &run.created.snapshot);
-    let files = context.stage_files(&prepared.pipeline, &stage.name);
+    let files = context.stage_files(&prepared.asked.pipeline, &stage.name);
     let order = WorkOrder {
         attempt: &folder,
-        snapshot: &prepared.snapshot,
+        snapshot: &prepared.asked.snapshot,
         files: &files,
         inputs: &inputs,
         outputs: &outputs,
         metrics,
         values,
         workdir: &stage.workdir,
+        traffic: &Traffic::default(),
     };
     workspace::prepare(&order, &*place.store).await?.map_err(|failure| CliError::Failed {
         message: format!("the work folder cannot be made: {failure:?}"),
@@ -89,6 +94,7 @@ async fn inputs(
             )
         })?;
         let written = prepared
+            .asked
             .pipeline
             .stages
             .get(from)
@@ -122,6 +128,16 @@ async fn outputs_of_stages(
 fn moved(mut job: Job, from: &Path, to: &Path) -> Job {
     let (from, to) = (from.display().to_string(), to.display().to_string());
     let replace = |text: &str| text.replace(&from, &to);
+    // In a container the paths stay as they are; only what is seen there is elsewhere.
+    if let Some(container) = &mut job.container {
+        for mount in &mut container.mounts {
+            if let MountSource::Path(path) = &mut mount.source {
+                *path = replace(&path.display().to_string()).into();
+            }
+        }
+        job.folder = to.into();
+        return job;
+    }
     job.directory = replace(&job.directory.display().to_string()).into();
     job.folder = to.clone().into();
     job.command = job.command.iter().map(|word| replace(word)).collect();
@@ -152,6 +168,9 @@ mod tests {
             timeout: None,
             grace: Duration::from_secs(10),
             log_cap: 1,
+            log_keep: crate::runtime::LogKeep::First,
+            container: None,
+            secrets: Vec::new(),
         };
         let job = moved(job, Path::new("/h/runs/r/3-1"), Path::new("/h/runs/r/debug-1"));
         assert_eq!(job.directory, Path::new("/h/runs/r/debug-1/work/sub"));

@@ -3,12 +3,17 @@
 use super::exit::Exit;
 use crate::engine::EngineError;
 use crate::environment::EnvironmentError;
-use crate::names::StageName;
+use crate::names::{InputName, StageName};
+use crate::outside::OutsideError;
+use crate::rollout::RolloutError;
 use crate::runtime::RuntimeError;
+use crate::runtime::docker::DockerError;
+use crate::server::ServerError;
 use crate::source::SourceError;
 use crate::spec::Problems;
 use crate::state::StateError;
 use crate::store::StoreError;
+use crate::vault::VaultError;
 use crate::workspace::WorkspaceError;
 
 /// Why a command did not do what was asked.
@@ -56,9 +61,33 @@ pub(crate) enum CliError {
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// A release did not become ready, or ended; the last lines of its log.
+    #[error("{message}")]
+    Rollout { message: String, log: String },
+    /// The services, or the server that has them.
+    #[error(transparent)]
+    Services(#[from] RolloutError),
+    /// The server, as which this process works.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// An input from outside.
+    #[error("input `{input}` of stage `{stage}`: {error}")]
+    Outside { stage: StageName, input: InputName, error: OutsideError },
     /// The disk.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+}
+
+impl From<VaultError> for CliError {
+    fn from(error: VaultError) -> Self {
+        Self::Missing { message: error.to_string(), help: error.help() }
+    }
+}
+
+impl From<DockerError> for CliError {
+    fn from(error: DockerError) -> Self {
+        Self::Runtime(error.into())
+    }
 }
 
 impl CliError {
@@ -75,17 +104,23 @@ impl CliError {
     /// The exit code of DESIGN §4.
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Usage { .. } | Self::State(StateError::OtherOrigin { .. }) => Exit::Usage,
+            Self::Usage { .. }
+            | Self::State(StateError::OtherOrigin { .. } | StateError::ServedElsewhere { .. })
+            | Self::Services(RolloutError::Unknown(_)) => Exit::Usage,
             Self::Problems(_) | Self::Invalid { .. } | Self::NotAvailable { .. } => Exit::Invalid,
             Self::Failed { .. }
+            | Self::Rollout { .. }
+            | Self::Runtime(RuntimeError::Docker(DockerError::Build { .. }))
             | Self::Environment {
                 error: EnvironmentError::Build { .. } | EnvironmentError::Definition { .. },
                 ..
             } => Exit::Failed,
             Self::Interrupted(_)
             | Self::State(StateError::Fenced { .. })
-            | Self::Engine(EngineError::State(StateError::Fenced { .. })) => Exit::Interrupted,
-            Self::Engine(EngineError::Stuck(_)) => Exit::Bug,
+            | Self::Engine(EngineError::Left | EngineError::State(StateError::Fenced { .. })) => {
+                Exit::Interrupted
+            }
+            Self::Engine(EngineError::Stuck(_)) | Self::Server(ServerError::Panicked) => Exit::Bug,
             Self::Missing { .. }
             | Self::Environment { .. }
             | Self::State(_)
@@ -94,6 +129,9 @@ impl CliError {
             | Self::Runtime(_)
             | Self::Workspace(_)
             | Self::Engine(_)
+            | Self::Services(_)
+            | Self::Server(_)
+            | Self::Outside { .. }
             | Self::Io(_) => Exit::Unreachable,
         }
     }
@@ -106,13 +144,18 @@ impl CliError {
             | Self::NotAvailable { help, .. }
             | Self::Failed { help, .. }
             | Self::Missing { help, .. } => help.clone(),
-            Self::Environment { error: EnvironmentError::Definition { help, .. }, .. } => {
-                Some(help.clone())
-            }
             Self::Source(error) | Self::Workspace(WorkspaceError::Source(error)) => {
                 error.help.clone()
             }
             Self::State(error) | Self::Engine(EngineError::State(error)) => Some(state_help(error)),
+            Self::Store(StoreError::Unreachable { help, .. })
+            | Self::Workspace(WorkspaceError::Store(StoreError::Unreachable { help, .. }))
+            | Self::Engine(
+                EngineError::Store(StoreError::Unreachable { help, .. })
+                | EngineError::Workspace(WorkspaceError::Store(StoreError::Unreachable {
+                    help, ..
+                })),
+            ) => Some(help.clone()),
             Self::Store(StoreError::Damaged { .. })
             | Self::Engine(EngineError::Store(StoreError::Damaged { .. })) => {
                 Some("run `flowrun store check`, then apply again with `--force`".into())
@@ -121,6 +164,16 @@ impl CliError {
             | Self::Environment { error: EnvironmentError::Index { .. }, .. } => Some(
                 "check the network and the index settings (`PIP_INDEX_URL`, `HTTPS_PROXY`), then `flowrun resume`".into(),
             ),
+            Self::Outside { error, .. } | Self::Engine(EngineError::Outside { error, .. }) => {
+                error.help()
+            }
+            Self::Services(RolloutError::Server(_)) => {
+                Some("run `flowrun doctor`; `flowrun server` shows in the foreground what it says".into())
+            }
+            Self::Runtime(RuntimeError::Docker(error))
+            | Self::Engine(EngineError::Runtime(RuntimeError::Docker(error))) => {
+                Some(error.help().to_owned())
+            }
             Self::Runtime(_) | Self::Engine(EngineError::Runtime(_)) => {
                 Some("run `flowrun doctor`, then `flowrun resume`".into())
             }
@@ -131,11 +184,13 @@ impl CliError {
     /// The last lines of the tool that refused, if one did.
     pub(crate) fn log(&self) -> Option<&str> {
         match self {
-            Self::Engine(EngineError::Index { log })
+            Self::Runtime(RuntimeError::Docker(DockerError::Build { log, .. }))
+            | Self::Engine(EngineError::Index { log })
             | Self::Environment {
                 error: EnvironmentError::Build { log } | EnvironmentError::Index { log },
                 ..
-            } => Some(log),
+            }
+            | Self::Rollout { log, .. } => Some(log),
             _ => None,
         }
     }
@@ -150,6 +205,12 @@ fn state_help(error: &StateError) -> String {
         }
         StateError::Active { run } => {
             format!("wait for it, or stop it with `flowrun cancel {run}`")
+        }
+        StateError::ServedElsewhere { service, .. } => {
+            format!("do it there, or take `{service}` down there first")
+        }
+        StateError::Database { place, .. } if place.starts_with("postgres://") => {
+            "see that the database runs and lets you in, with `flowrun doctor`".into()
         }
         StateError::Database { .. } => "run `flowrun doctor`".into(),
     }
@@ -170,6 +231,10 @@ mod tests {
             (CliError::Interrupted("a".into()), Exit::Interrupted),
             (CliError::Engine(EngineError::Stuck("a".into())), Exit::Bug),
             (CliError::Engine(EngineError::Index { log: "a".into() }), Exit::Unreachable),
+            (CliError::Rollout { message: "a".into(), log: "b".into() }, Exit::Failed),
+            (CliError::Services(RolloutError::Unknown("a".into())), Exit::Usage),
+            (CliError::Services(RolloutError::Server("a".into())), Exit::Unreachable),
+            (CliError::Server(ServerError::Panicked), Exit::Bug),
             (CliError::Io(std::io::Error::other("a")), Exit::Unreachable),
         ];
         for (error, exit) in cases {

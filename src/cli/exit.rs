@@ -2,6 +2,9 @@
 
 use std::process::ExitCode;
 
+use crate::engine::drive::Stop;
+use crate::event::RunOutcome;
+
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Exit {
@@ -26,6 +29,17 @@ pub(crate) enum Exit {
 }
 
 impl Exit {
+    /// That of a run that ended so, and was told to stop or not.
+    pub(crate) fn of_run(outcome: RunOutcome, stop: Stop) -> Self {
+        let exit = match outcome {
+            RunOutcome::Done => return Self::Done,
+            RunOutcome::Failed => Self::Failed,
+            RunOutcome::Kept => Self::Kept,
+            RunOutcome::Cancelled => Self::Interrupted,
+        };
+        if stop == Stop::No { exit } else { exit.or(Self::Interrupted) }
+    }
+
     /// The number that the shell sees.
     pub(crate) fn code(self) -> u8 {
         match self {
@@ -66,7 +80,7 @@ impl From<Exit> for ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use super::Exit;
+    use super::*;
 
     #[test]
     fn numbers_are_those_of_the_design() {
@@ -84,6 +98,14 @@ mod tests {
         for (exit, code) in all {
             assert_eq!(exit.code(), code);
         }
+    }
+
+    #[test]
+    fn a_run_that_failed_while_it_was_stopped_was_interrupted() {
+        assert_eq!(Exit::of_run(RunOutcome::Failed, Stop::No), Exit::Failed);
+        assert_eq!(Exit::of_run(RunOutcome::Failed, Stop::Gently), Exit::Interrupted);
+        assert_eq!(Exit::of_run(RunOutcome::Done, Stop::Gently), Exit::Done);
+        assert_eq!(Exit::of_run(RunOutcome::Kept, Stop::No), Exit::Kept);
     }
 
     #[test]

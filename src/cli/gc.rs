@@ -1,6 +1,11 @@
-//! `flowrun gc`: removes old ended runs, then what nothing in the store needs any more.
+//! `flowrun gc`: removes old ended runs and releases, then what nothing in the store needs any more.
+
+mod docker;
+mod left_runs;
+mod services;
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
@@ -15,8 +20,10 @@ use super::place::{self, Place};
 use super::screen::Screen;
 use super::settings::Settings;
 use crate::names::{PipelineName, RunId};
-use crate::state::{RunFilter, RunLock, RunRow, RunState};
-use crate::words::{bytes, count};
+use crate::outside::UNFINISHED;
+use crate::state::{RunFilter, RunRow, RunState, StateError};
+use crate::store::PinOwner;
+use crate::words::{bytes, count, list};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -34,31 +41,34 @@ pub(crate) async fn gc(
     let now = clock::now();
     let young = settings.keep_days.saturating_mul(DAY_MS);
     if !args.dry_run {
-        remove_left_temporaries(&place, &rows)?;
+        remove_left_temporaries(&place, &rows).await?;
+        crate::runtime::secret_files::remove_stale()?;
     }
     let old = old_runs(&rows, settings.keep_runs, now.saturating_sub(young));
     let mut removed: Vec<RunId> = Vec::new();
     for row in old {
-        let folder = place.home.run(row.id);
-        // A run that is just being resumed is not old.
-        let Some(lock) = RunLock::try_acquire(&folder)? else { continue };
-        if !args.dry_run {
-            remove(&place, row).await?;
+        if args.dry_run {
+            if !place.state.is_owned(row.id, &place.home.run(row.id)).await? {
+                removed.push(row.id);
+            }
+        } else if remove(&place, row, screen).await? {
+            removed.push(row.id);
         }
-        drop(lock);
-        removed.push(row.id);
     }
-    let folders = abandoned(&place, &rows)?;
     if !args.dry_run {
-        for folder in &folders {
-            crate::workspace::remove_folder(folder)?;
-        }
+        left_runs::keep_unfinished(&place, &rows).await?;
     }
+    let folders = left_runs::remove(&place, &rows, args.dry_run).await?;
+    let releases = services::prune(&place, args.dry_run).await?;
+    let since = now.saturating_sub(young);
+    let left = services::remove_folders(&place, &releases, since, args.dry_run).await?;
     if !args.dry_run {
         place.state.forget_unused_parts().await?;
+        forget_scratch(&place)?;
     }
-    if !args.dry_run {
-        forget_shells(&place)?;
+    let engine = docker::sweep(&place, &place.docker()?, args.dry_run).await?;
+    if let Some(why) = &engine.unreached {
+        screen.warn(&format!("containers, networks and built images stay: {why}"));
     }
     let keep_records = Duration::from_millis(young);
     let swept = place.store.collect_garbage(keep_records, GRACE, args.dry_run).await?;
@@ -67,6 +77,11 @@ pub(crate) async fn gc(
             "dry_run": args.dry_run,
             "runs": removed,
             "folders": folders,
+            "releases": releases.iter().map(|row| row.release.name()).collect::<Vec<_>>(),
+            "service_folders": left,
+            "containers": engine.containers,
+            "networks": engine.networks,
+            "images": engine.images,
             "objects": swept.removed,
             "bytes": swept.bytes,
             "kept": swept.kept,
@@ -74,12 +89,24 @@ pub(crate) async fn gc(
     } else {
         let verb = if args.dry_run { "would remove" } else { "removed" };
         let objects = usize::try_from(swept.removed).unwrap_or(usize::MAX);
-        screen.data(&format!(
-            "{verb} {} and {} of the store ({})",
-            count(removed.len() + folders.len(), "run"),
-            count(objects, "object"),
-            bytes(swept.bytes)
-        ))?;
+        let mut what = vec![count(removed.len() + folders.len(), "run")];
+        if !releases.is_empty() {
+            what.push(count(releases.len(), "release"));
+        }
+        if !left.is_empty() {
+            what.push(count(left.len(), "folder") + " of services");
+        }
+        for (names, noun) in [
+            (&engine.containers, "container"),
+            (&engine.networks, "network"),
+            (&engine.images, "image"),
+        ] {
+            if !names.is_empty() {
+                what.push(count(names.len(), noun));
+            }
+        }
+        what.push(count(objects, "object") + " of the store");
+        screen.data(&format!("{verb} {} ({})", list(&what), bytes(swept.bytes)))?;
     }
     Ok(Exit::Done)
 }
@@ -100,55 +127,64 @@ fn old_runs(rows: &[RunRow], keep: usize, since: u64) -> Vec<&RunRow> {
 }
 
 /// A death between the end of a run and its last removals leaves its `TMPDIR` folder, which lies outside the home.
-fn remove_left_temporaries(place: &Place, rows: &[RunRow]) -> Result<(), CliError> {
+async fn remove_left_temporaries(place: &Place, rows: &[RunRow]) -> Result<(), CliError> {
     for row in rows.iter().filter(|row| matches!(row.state, RunState::Ended(_))) {
         let folder = place.home.run(row.id);
         if folder.join("tmp").exists()
-            && let Some(lock) = RunLock::try_acquire(&folder)?
+            && let Some(lock) = place.state.try_own(row.id, &folder).await?
         {
-            crate::engine::remove_temporary(&folder)?;
-            drop(lock);
+            crate::workspace::temporary::remove(&folder)?;
+            lock.release().await;
         }
     }
     Ok(())
 }
 
-/// The rows go last: as long as they are there, the next gc finds what is left of the run.
-async fn remove(place: &Place, row: &RunRow) -> Result<(), CliError> {
-    let sources = place::source(&place.home, &place.settings.caller);
-    place.store.unpin(row.id).await?;
-    crate::source::unpin(&sources, &row.created.snapshot, &pin_name(row.id))?;
+/// Whether it is gone: not when somebody is just resuming it, and what users of images made, the caller cannot always remove.
+///
+/// The rows go last: as long as they are there, the next gc finds what is left of the run. What it left in other homes that share
+/// the state, their own gc finds.
+async fn remove(place: &Place, row: &RunRow, screen: Screen) -> Result<bool, CliError> {
     let folder = place.home.run(row.id);
-    crate::engine::remove_temporary(&folder)?;
-    crate::workspace::remove_folder(&folder)?;
-    place.state.delete_run(row.id).await?;
-    Ok(())
-}
-
-/// Folders of runs whose rows were never made, older than the grace.
-fn abandoned(place: &Place, rows: &[RunRow]) -> Result<Vec<std::path::PathBuf>, CliError> {
-    let mut folders = Vec::new();
-    for entry in fs_err::read_dir(place.home.runs())? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let Some(id) = name.to_str().and_then(|name| name.parse::<RunId>().ok()) else { continue };
-        if age_of(&entry)? > GRACE
-            && !rows.iter().any(|row| row.id == id)
-            && RunLock::try_acquire(&entry.path())?.is_some()
-        {
-            folders.push(entry.path());
+    let Some(lock) = place.state.try_own(row.id, &folder).await? else { return Ok(false) };
+    let sources = place::source(&place.home, &place.settings.caller);
+    place.store.unpin(PinOwner::Run(row.id)).await?;
+    crate::source::unpin(&sources, &row.created.snapshot, &pin_name(row.id))?;
+    crate::workspace::temporary::remove(&folder)?;
+    match crate::workspace::remove_folder(&folder) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            let at = folder.display();
+            screen.warn(&format!(
+                "run {} stays: {error}; remove `{at}` as root, then run this again",
+                row.id
+            ));
+            return Ok(false);
         }
+        removed => removed?,
     }
-    Ok(folders)
+    let deleted = place.state.delete_run(row.id).await;
+    lock.release().await;
+    match deleted {
+        Ok(()) => Ok(true),
+        // This process was stopped for long, and somebody has opened the run again.
+        Err(StateError::Fenced { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
-/// The scratch folders of old `flowrun debug` shells, which nobody is left to remove.
-fn forget_shells(place: &Place) -> Result<(), CliError> {
+/// What old `flowrun debug` shells and downloads left, which nobody is left to remove.
+fn forget_scratch(place: &Place) -> Result<(), CliError> {
     for entry in fs_err::read_dir(place.home.temporary())? {
         let entry = entry?;
-        let is_shell = entry.file_name().to_string_lossy().starts_with(SHELL_SCRATCH);
-        if is_shell && age_of(&entry)? > GRACE {
-            fs_err::remove_dir_all(entry.path())?;
+        let name = entry.file_name();
+        let starts = |with: &str| name.to_string_lossy().starts_with(with);
+        let is_scratch = starts(SHELL_SCRATCH) || starts(UNFINISHED);
+        if is_scratch && age_of(&entry)? > GRACE {
+            if entry.file_type()?.is_dir() {
+                fs_err::remove_dir_all(entry.path())?;
+            } else {
+                fs_err::remove_file(entry.path())?;
+            }
         }
     }
     Ok(())
@@ -162,26 +198,11 @@ fn age_of(entry: &fs_err::DirEntry) -> Result<Duration, CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest::Digest;
-    use crate::event::{Created, RunOutcome, Selection, SnapshotId};
+    use crate::event::testing::created;
+    use crate::event::{Created, RunOutcome};
 
     fn row(pipeline: &str, number: u64, ended_at: Option<u64>) -> RunRow {
-        let created = Created {
-            version: 1,
-            pipeline: pipeline.parse().unwrap(),
-            snapshot: SnapshotId {
-                tree: "t".into(),
-                commit: None,
-                reference: None,
-                dirty: false,
-                base: String::new(),
-                origin: "/o".into(),
-            },
-            file: Digest::of(b"f"),
-            params: BTreeMap::new(),
-            selection: Selection::default(),
-            cause: "cli".into(),
-        };
+        let created = Created { pipeline: pipeline.parse().unwrap(), ..created() };
         RunRow {
             id: RunId::new(number, 0),
             created,

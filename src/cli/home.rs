@@ -7,8 +7,19 @@ use super::error::CliError;
 use crate::names::RunId;
 
 /// What lies in a home; a folder that holds none of it and is not empty is none.
-const SIGNS: &[&str] =
-    &["state.db", "config.toml", "mirror", "runs", "store", "environments", "tmp"];
+const SIGNS: &[&str] = &[
+    "state.db",
+    "installation",
+    "config.toml",
+    "mirror",
+    "runs",
+    "store",
+    "environments",
+    "tmp",
+    "services",
+    "volumes",
+    "key",
+];
 
 /// A home that exists.
 #[derive(Debug, Clone)]
@@ -67,6 +78,26 @@ impl Home {
     /// One folder per environment.
     pub(crate) fn environments(&self) -> PathBuf {
         self.0.join("environments")
+    }
+
+    /// One folder per service, made when it is needed.
+    pub(crate) fn services(&self) -> PathBuf {
+        self.0.join("services")
+    }
+
+    /// One folder per pipeline with what its services keep, made when it is needed.
+    pub(crate) fn volumes(&self) -> PathBuf {
+        self.0.join("volumes")
+    }
+
+    /// What is made while the store is only read; made when it is needed.
+    pub(crate) fn unshared(&self) -> PathBuf {
+        self.0.join("unshared")
+    }
+
+    /// The key that opens secrets; made with the first secret.
+    pub(crate) fn key(&self) -> PathBuf {
+        self.0.join("key")
     }
 
     /// For what is needed for a moment.

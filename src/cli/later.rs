@@ -5,9 +5,7 @@ use super::error::CliError;
 /// The one error of a command that is not available yet.
 pub(crate) fn refuse(command: &str) -> CliError {
     let help = match command {
-        "secret" => "give the variable with `env`, or name it in the setting `pass_env`",
         "schedule" => "run `flowrun apply --overlap skip` from cron",
-        "diff" => "compare two runs with `flowrun runs diff`",
         _ => {
             "see `flowrun --help` for what there is; this version runs batch stages on this machine"
         }

@@ -9,17 +9,21 @@ use super::args::Overlap;
 use super::clock;
 use super::conduct::Owned;
 use super::error::CliError;
+use super::ground::Ground;
 use super::home::make_private;
+use super::images;
 use super::kept;
 use super::ownerless::end_ownerless;
 use super::place::Place;
 use super::prepare::Prepared;
 use super::screen::Screen;
+use super::shared_run;
 use super::signals::at_least_gently;
 use crate::engine::drive::Stop;
 use crate::event::{Created, RunEvent, RunOutcome};
 use crate::names::{PipelineName, RunId};
-use crate::state::{RunFilter, RunLock, RunRow, RunState, StateError, owner_alive};
+use crate::state::{RunFilter, RunRow, RunState, StateError, Wish};
+use crate::store::PinOwner;
 
 /// How often a waiting run looks whether its turn has come.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
@@ -54,9 +58,10 @@ pub(crate) async fn launch(
     stop: &mut watch::Receiver<Stop>,
     screen: Screen,
 ) -> Result<Launched, CliError> {
-    let name = &prepared.pipeline.name;
+    let name = &prepared.asked.pipeline.name;
     let created = prepared.created("cli");
-    let left = settle(place, name, Some(&created), stop, screen).await?;
+    let wanted = Wanted { created: &created, ground: &prepared.ground };
+    let left = settle(place, name, Some(&wanted), stop, screen).await?;
     let owned = if let Some(owned) = left {
         owned
     } else {
@@ -65,7 +70,7 @@ pub(crate) async fn launch(
         {
             return Ok(Launched::Skipped(other.id));
         }
-        make(place, prepared, &created, ask.keep_going).await?
+        make(place, prepared, created.clone(), ask.keep_going, screen).await?
     };
     await_turn(place, name, owned, ask.overlap, stop, screen).await
 }
@@ -73,18 +78,24 @@ pub(crate) async fn launch(
 async fn make(
     place: &Place,
     prepared: &Prepared,
-    created: &Created,
+    mut created: Created,
     keep_going: bool,
+    screen: Screen,
 ) -> Result<Owned, CliError> {
     let run = clock::fresh_run_id()?;
     let folder = place.home.run(run);
     make_private(&folder)?;
-    let lock = RunLock::try_acquire(&folder)?.ok_or_else(|| {
+    let lock = place.state.try_own(run, &folder).await?.ok_or_else(|| {
         CliError::missing(format!("run {run} is held by another process"), "try again")
     })?;
-    kept::keep(&folder, &prepared.file, keep_going)?;
-    prepared.snapshot.pin(&pin_name(run))?;
+    kept::keep(&folder, &prepared.asked.file, keep_going, prepared.ground.kind())?;
+    if let Some(containers) = prepared.ground.containers() {
+        images::keep(&folder, &containers.images)?;
+    }
+    prepared.asked.snapshot.pin(&pin_name(run))?;
+    created.kept = shared_run::keep(place, run, &prepared.asked.snapshot, screen).await?;
     let tasks: Vec<_> = prepared
+        .asked
         .graph
         .tasks
         .iter()
@@ -94,7 +105,11 @@ async fn make(
             (task.id.clone(), task.label.clone(), matrix)
         })
         .collect();
-    place.state.create_run(run, created, &tasks, &place.owner(), clock::now()).await?;
+    place.state.create_run(run, &created, &tasks, &place.owner(), clock::now()).await?;
+    if let Some(kept) = &created.kept {
+        // A crash before it leaves artifacts that are too young to be removed; the end of the run pins them too.
+        place.store.pin(PinOwner::Run(run), &kept.artifacts()).await?;
+    }
     Ok(Owned { run, lock })
 }
 
@@ -112,29 +127,54 @@ async fn unended(place: &Place, name: &PipelineName) -> Result<Vec<RunRow>, CliE
 async fn settle(
     place: &Place,
     name: &PipelineName,
-    wanted: Option<&Created>,
+    wanted: Option<&Wanted<'_>>,
     stop: &watch::Receiver<Stop>,
     screen: Screen,
 ) -> Result<Option<Owned>, CliError> {
     let mut ours = None;
     for row in unended(place, name).await? {
-        let Some(lock) = RunLock::try_acquire(&place.home.run(row.id))? else { continue };
+        let Some(lock) = place.state.try_own(row.id, &place.home.run(row.id)).await? else {
+            continue;
+        };
         // It may have ended between the list and the lock.
         let Some(row) = place.state.run(row.id).await? else { continue };
         if matches!(row.state, RunState::Ended(_)) {
             continue;
         }
         let run = row.id;
-        if ours.is_none() && wanted.is_some_and(|wanted| is_same_work(&row.created, wanted)) {
+        if let Err(error) = shared_run::fetch_definition(place, &row).await {
+            screen.detail(&format!("what run {run} was made of cannot be fetched: {error}"));
+        }
+        if ours.is_none() && wanted.is_some_and(|wanted| wanted.is(place, &row)) {
             place.state.take_over(run, &place.owner(), clock::now()).await?;
             screen.say(&format!("continuing run {run}, which was left unfinished"));
             ours = Some(Owned { run, lock });
         } else {
             screen.say(&format!("ending run {run}, which was left unfinished and is other work"));
-            end_ownerless(place, row, lock, at_least_gently(stop.clone()), screen).await?;
+            let stop = at_least_gently(stop.clone());
+            Box::pin(end_ownerless(place, row, lock, stop, screen)).await?;
         }
     }
     Ok(ours)
+}
+
+/// What an unfinished run has to be to be gone on with.
+struct Wanted<'a> {
+    created: &'a Created,
+    ground: &'a Ground,
+}
+
+impl Wanted<'_> {
+    /// The same work, in the same place with the same images.
+    fn is(&self, place: &Place, row: &RunRow) -> bool {
+        let folder = place.home.run(row.id);
+        let images = images::kept(&folder).unwrap_or_default();
+        let ids: BTreeMap<_, _> =
+            images.into_iter().map(|(stage, image)| (stage, image.id)).collect();
+        is_same_work(&row.created, self.created)
+            && kept::runtime(&folder) == self.ground.kind()
+            && ids == self.ground.image_ids()
+    }
 }
 
 /// Equal tree, file, params and selection.
@@ -169,13 +209,17 @@ async fn await_turn(
                 return Ok(Launched::Skipped(other));
             }
             Err(StateError::Active { run: other }) => {
-                if !owner_alive(&place.home.run(other)) {
+                if !place.state.is_owned(other, &place.home.run(other)).await? {
                     settle(place, name, None, stop, screen).await?;
                     continue;
                 }
                 if said != Some(other) {
                     said = Some(other);
                     meet(place, name, run, other, overlap, screen).await?;
+                } else if overlap == Overlap::Replace && place.state.wished(other).await?.is_none()
+                {
+                    // Whoever took it over meanwhile took the wish for one to the owner before.
+                    place.state.wish(other, Wish::Stop).await?;
                 }
             }
             Err(error) => return Err(error.into()),
@@ -206,7 +250,7 @@ async fn meet(
     if overlap == Overlap::Replace {
         screen.say(&format!("stopping run {other} of this pipeline{by}, to replace it"));
         for older in unended(place, name).await?.iter().filter(|older| older.id < run) {
-            place.state.wish(older.id, crate::state::Wish::Stop).await?;
+            place.state.wish(older.id, Wish::Stop).await?;
         }
     } else {
         screen.say(&format!(
@@ -226,27 +270,7 @@ pub(crate) async fn end_waiting(place: &Place, run: RunId) -> Result<(), CliErro
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest::Digest;
-    use crate::event::{Selection, SnapshotId};
-
-    fn created() -> Created {
-        Created {
-            version: 1,
-            pipeline: "iris".parse().unwrap(),
-            snapshot: SnapshotId {
-                tree: "t".into(),
-                commit: Some("c".into()),
-                reference: None,
-                dirty: false,
-                base: String::new(),
-                origin: "/o".into(),
-            },
-            file: Digest::of(b"f"),
-            params: BTreeMap::new(),
-            selection: Selection::default(),
-            cause: "cli".into(),
-        }
-    }
+    use crate::event::testing::created;
 
     #[test]
     fn same_work_is_tree_file_params_and_selection() {

@@ -34,6 +34,15 @@ impl PipelineFile {
         spec::load(&self.shown, &self.bytes)
             .map_err(|problems| CliError::Problems(Box::new(problems)))
     }
+
+    /// Problems at places of this file, ready to be shown.
+    pub(crate) fn problems(&self, list: &[spec::Problem]) -> Problems {
+        Problems {
+            file: self.shown.clone(),
+            text: String::from_utf8_lossy(&self.bytes).into_owned(),
+            list: list.to_vec(),
+        }
+    }
 }
 
 /// A checked pipeline and where its code is.
@@ -178,25 +187,16 @@ impl Loaded {
         }
     }
 
-    /// Problems at places of this file, ready to be shown.
-    pub(crate) fn problems(&self, list: &[spec::Problem]) -> Problems {
-        Problems {
-            file: self.file.shown.clone(),
-            text: String::from_utf8_lossy(&self.file.bytes).into_owned(),
-            list: list.to_vec(),
-        }
-    }
-
     /// Says what deserves a word, and refuses what cannot run yet.
     pub(crate) fn refuse_unavailable(&self, screen: Screen) -> Result<(), CliError> {
         if !self.pipeline.warnings.is_empty() {
-            let problems = self.problems(&self.pipeline.warnings);
+            let problems = self.file.problems(&self.pipeline.warnings);
             screen.say(problems.render_warnings(screen.colour_err).trim_end());
         }
         if self.pipeline.unavailable.is_empty() {
             return Ok(());
         }
-        Err(CliError::Problems(Box::new(self.problems(&self.pipeline.unavailable))))
+        Err(CliError::Problems(Box::new(self.file.problems(&self.pipeline.unavailable))))
     }
 
     /// Reads `--param name=value`.

@@ -1,4 +1,4 @@
-//! `flowrun logs`: what a task printed.
+//! `flowrun logs`: what a task printed; `service_logs` has services.
 
 use serde_json::json;
 use std::io::IsTerminal;
@@ -11,13 +11,13 @@ use super::find;
 use super::made_by::made_by;
 use super::place::Place;
 use super::screen::Screen;
+use super::service_logs;
 use super::settings::Settings;
 use crate::event::Stream;
 use crate::names::{RunId, TaskId};
 use crate::runtime::local::monitor_lives;
 use crate::runtime::log::LogPosition;
 use crate::runtime::log_lines::{LogEntry, LogFollower, read_entries};
-use crate::state::owner_alive;
 use crate::words::{shell_word, visible};
 
 /// Lines that are written to stdout at once.
@@ -33,13 +33,23 @@ pub(crate) async fn logs(
     screen: Screen,
 ) -> Result<Exit, CliError> {
     let place = Place::open(settings).await?;
+    if let Some(wanted) = service_logs::wanted(&place, &args.words).await? {
+        return service_logs::show(&place, &wanted, &args, screen).await;
+    }
     let (run, task) = find::run_and_task(&place.state, &args.words).await?;
+    if args.replica.is_some() {
+        return Err(CliError::usage(
+            format!("`{task}` is a task, and tasks have no replicas"),
+            "name an attempt with `--attempt`",
+        ));
+    }
     if args.follow {
         await_attempt(&place, run.id, task, screen).await?;
     }
     let made = made_by(&place, run, task, screen).await?;
-    let attempt = made.attempt(args.attempt)?.number;
-    let folder = made.folder(&place, attempt);
+    let attempt = made.attempt(args.attempt)?;
+    let folder = made.folder_here(&place, attempt, "logs")?;
+    let attempt = attempt.number;
     let form = Form {
         stream: args.stream,
         as_json: args.output.json(),
@@ -55,9 +65,15 @@ pub(crate) async fn logs(
                 "attempt {attempt} has written nothing; `flowrun why {run} {label}` tells how it went"
             ));
         }
-        return form.print(&entries, screen).map(|_| Exit::Done);
+        return form.print(last(&entries, args.lines), screen).map(|_| Exit::Done);
     }
     let mut follower = LogFollower::new(&folder, LogPosition::default());
+    if let Some(lines) = args.lines {
+        let there = log_so_far(&mut follower)?;
+        if !form.print(last(&there, Some(lines)), screen)? {
+            return Ok(Exit::Done);
+        }
+    }
     loop {
         match tokio::time::timeout(ASK_EVERY, follower.next()).await {
             Ok(entries) => match entries? {
@@ -73,6 +89,24 @@ pub(crate) async fn logs(
     }
 }
 
+/// The last of some entries.
+fn last(entries: &[LogEntry], lines: Option<usize>) -> &[LogEntry] {
+    let most = lines.unwrap_or(usize::MAX);
+    &entries[entries.len().saturating_sub(most)..]
+}
+
+/// What a log has by now.
+fn log_so_far(follower: &mut LogFollower) -> std::io::Result<Vec<LogEntry>> {
+    let mut all = Vec::new();
+    loop {
+        let mut some = follower.look()?;
+        if some.is_empty() {
+            return Ok(all);
+        }
+        all.append(&mut some);
+    }
+}
+
 /// Waits until a task has begun, unless nobody is there who would begin it.
 async fn await_attempt(
     place: &Place,
@@ -85,7 +119,7 @@ async fn await_attempt(
         let tasks = place.state.tasks(run).await?;
         let (_, task) = find::task(&tasks, text)?;
         let waits = task.attempts == 0 && task.state == "waiting";
-        if !waits || !owner_alive(&place.home.run(run)) {
+        if !waits || !place.state.is_owned(run, &place.home.run(run)).await? {
             return Ok(());
         }
         if !std::mem::replace(&mut said, true) {
@@ -98,7 +132,7 @@ async fn await_attempt(
 /// Whether no more can come of an attempt that has left no report: it got no job, or nobody is there who would hold it.
 async fn is_over(place: &Place, run: RunId, task: &TaskId, attempt: u32) -> Result<bool, CliError> {
     let folder = place.home.run(run);
-    if !owner_alive(&folder) && !monitor_lives(&folder) {
+    if !monitor_lives(&folder) && !place.state.is_owned(run, &folder).await? {
         return Ok(true);
     }
     let tasks = place.state.tasks(run).await?;

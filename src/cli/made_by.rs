@@ -2,11 +2,11 @@
 
 use super::error::CliError;
 use super::find;
-use super::place::Place;
+use super::place::{Place, host};
 use super::screen::Screen;
 use crate::names::RunId;
 use crate::state::{AttemptRow, RunRow, TaskRow};
-use crate::words::shell_word;
+use crate::words::{shell_word, visible};
 
 /// A task that has run, in the run where it did.
 pub(crate) struct Made {
@@ -86,6 +86,38 @@ impl Made {
                 },
             )
         })
+    }
+
+    /// The folder of an attempt, when it lies in this home; else an error says on which host it does.
+    pub(crate) fn folder_here(
+        &self,
+        place: &Place,
+        attempt: &AttemptRow,
+        what: &str,
+    ) -> Result<std::path::PathBuf, CliError> {
+        let folder = self.folder(place, attempt.number);
+        let is_elsewhere = attempt.host != host() || self.run.created.kept.is_some();
+        if folder.exists() || !is_elsewhere {
+            return Ok(folder);
+        }
+        let (label, run) = (&self.task.label, self.run.id);
+        let command = format!("flowrun {what} {run} {}", shell_word(label));
+        let stage = &self.task.task.stage;
+        let (alone, again) = match what {
+            "logs" => ("its log lies there", String::new()),
+            _ => (
+                "its work folder and variables lie there alone",
+                format!(", or do it again here with `flowrun apply --force {stage} --keep-work`"),
+            ),
+        };
+        Err(CliError::missing(
+            format!(
+                "attempt {} of `{label}` ran on host `{}` in another home; {alone}",
+                attempt.number,
+                visible(&attempt.host)
+            ),
+            format!("run `{command}` there{again}"),
+        ))
     }
 
     /// The folder of an attempt.

@@ -4,24 +4,35 @@
 //! `prepare`, `launch`, `conduct`; then the other commands. Knows nothing of how a run is done.
 
 mod args;
+mod asked;
 mod clock;
+mod environments;
 mod error;
 mod exit;
 mod screen;
 mod settings;
+mod shared_run;
 
 mod find;
+mod ground;
+mod holders;
 mod home;
+mod images;
 mod load;
+mod passing;
 mod place;
 mod prepare;
-mod read_only_store;
+mod service_logs;
+mod service_name;
+mod service_views;
 mod target;
+mod telling;
 
 mod apply;
 mod conduct;
 mod kept;
 mod launch;
+mod leaving;
 mod ownerless;
 mod reporter;
 mod signals;
@@ -30,16 +41,29 @@ mod summary;
 mod artifacts;
 mod cancel;
 mod debug;
+mod debug_container;
 mod debug_folder;
+mod debug_secrets;
 mod doctor;
+mod down;
 mod gc;
 mod init;
 mod inspect;
 mod later;
 mod logs;
 mod made_by;
+mod needed_secrets;
+mod outside;
 mod plan;
+mod progress;
+mod question;
+mod releases;
+mod restart;
 mod resume;
+mod rollback;
+mod scale;
+mod secret;
+mod server;
 mod validate;
 mod why;
 
@@ -126,14 +150,22 @@ fn dispatch(arguments: Arguments, caller: &Caller, screen: Screen) -> Result<Exi
 async fn command(command: Command, settings: &Settings, screen: Screen) -> Result<Exit, CliError> {
     match command {
         Command::Plan(args) => plan::plan(args, settings, screen).await,
-        Command::Apply(args) => apply::apply(args, settings, screen).await,
+        Command::Apply(args) => Box::pin(apply::apply(args, settings, screen)).await,
         Command::Status(args) => inspect::status(args, settings, screen).await,
         Command::Logs(args) => logs::logs(args, settings, screen).await,
         Command::Runs(args) => inspect::runs(args, settings, screen).await,
         Command::Why(args) => why::why(args, settings, screen).await,
-        Command::Resume(args) => resume::resume(args, settings, screen).await,
+        Command::Resume(args) => Box::pin(resume::resume(args, settings, screen)).await,
         Command::Cancel(args) => cancel::cancel(args, settings, screen).await,
         Command::Debug(args) => debug::debug(args, settings, screen).await,
+        Command::Releases(args) => releases::releases(args, settings, screen).await,
+        Command::Diff(args) => releases::diff(args, settings, screen).await,
+        Command::Rollback(args) => rollback::rollback(args, settings, screen).await,
+        Command::Restart(args) => restart::restart(args, settings, screen).await,
+        Command::Scale(args) => scale::scale(args, settings, screen).await,
+        Command::Down(args) => down::down(args, settings, screen).await,
+        Command::Server(args) => server::server(args, settings, screen).await,
+        Command::Secret(args) => secret::secret(args, settings, screen).await,
         Command::Store(args) => artifacts::store(args, settings, screen).await,
         Command::Gc(args) => gc::gc(args, settings, screen).await,
         Command::Doctor(args) => doctor::doctor(&args, settings, screen).await,
@@ -141,15 +173,7 @@ async fn command(command: Command, settings: &Settings, screen: Screen) -> Resul
         | Command::Init(_)
         | Command::Schema(_)
         | Command::Completions(_)
-        | Command::Releases(_)
-        | Command::Rollback(_)
-        | Command::Diff(_)
-        | Command::Restart(_)
-        | Command::Scale(_)
-        | Command::Down(_)
-        | Command::Secret(_)
-        | Command::Schedule(_)
-        | Command::Server(_) => unreachable!("answered before the runtime was made"),
+        | Command::Schedule(_) => unreachable!("answered before the runtime was made"),
     }
 }
 

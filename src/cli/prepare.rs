@@ -1,65 +1,65 @@
 //! A checked pipeline and a snapshot → everything a run or a plan needs to know before it starts.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::net::IpAddr;
 
+use super::asked::Asked;
+use super::environments;
 use super::error::CliError;
-use super::load::{Params, PipelineFile};
-use super::settings::Settings;
-use crate::environment::{Definition, EnvironmentSettings};
-use crate::event::{Created, JOURNAL_VERSION, Selection, SnapshotId};
+use super::ground::Ground;
+use super::place::{self, Place};
+use crate::environment::Definition;
+use crate::event::{Created, JOURNAL_VERSION, SnapshotId};
 use crate::names::StageName;
-use crate::plan::graph::Part;
-use crate::plan::{Graph, KeyContext};
+use crate::plan::KeyContext;
 use crate::scalar::Scalar;
-use crate::source::Snapshot;
+use crate::secret::SecretId;
 use crate::spec::Pipeline;
-use crate::spec::pipeline::{EnvironmentSpec, Stage};
+use crate::spec::pipeline::Service;
 
 /// What is fixed before a run starts.
 #[derive(Clone)]
 pub(crate) struct Prepared {
-    /// The file.
-    pub(crate) file: PipelineFile,
-    /// What it says.
-    pub(crate) pipeline: Arc<Pipeline>,
-    /// The code.
-    pub(crate) snapshot: Snapshot,
-    /// Every parameter's value.
-    pub(crate) params: Params,
-    /// Which stages were asked for.
-    pub(crate) selection: Selection,
-    /// The tasks within the selection.
-    pub(crate) graph: Graph,
-    /// Per stage with `run`.
+    /// What was asked for.
+    pub(crate) asked: Asked,
+    /// Where its stages run.
+    pub(crate) ground: Ground,
+    /// Per stage that has one.
     pub(crate) environments: BTreeMap<StageName, Definition>,
+    /// The stable address of every service of the file, as stages reach it.
+    pub(crate) service_urls: BTreeMap<StageName, String>,
+    /// Versions of the secrets that are there; empty until `needed_secrets` looked.
+    pub(crate) secret_versions: BTreeMap<SecretId, u64>,
 }
 
 impl Prepared {
-    /// Builds the graph and resolves the environments of all stages that may run.
-    pub(crate) fn new(
-        file: PipelineFile,
-        pipeline: Arc<Pipeline>,
-        snapshot: Snapshot,
-        params: Params,
-        selection: Selection,
-        environment: &EnvironmentSettings,
-    ) -> Result<Self, CliError> {
-        let graph = Graph::new(&pipeline, &selection);
-        let environments = environments(&pipeline, &graph, &snapshot, environment)?;
-        Ok(Self { file, pipeline, snapshot, params, selection, graph, environments })
+    /// Resolves the environments of all stages that may run, and where services are reached from there.
+    pub(crate) fn of(place: &Place, asked: Asked, ground: Ground) -> Result<Self, CliError> {
+        let settings = place::environment(&place.home, &place.settings.caller);
+        let environments = match ground.containers() {
+            None => {
+                asked.check_local()?;
+                tokio::task::block_in_place(|| environments::local(&asked, &settings))?
+            }
+            Some(containers) => environments::in_images(&asked, containers)?,
+        };
+        let service_urls = service_urls(&asked.pipeline, place.settings.gateway.ip(), &ground);
+        let secret_versions = BTreeMap::new();
+        Ok(Self { asked, ground, environments, service_urls, secret_versions })
     }
 
     /// What a new run of this is made of.
     pub(crate) fn created(&self, cause: &str) -> Created {
+        let asked = &self.asked;
         Created {
             version: JOURNAL_VERSION,
-            pipeline: self.pipeline.name.clone(),
-            snapshot: self.snapshot.id.clone(),
-            file: self.file.digest(),
-            params: self.params.clone(),
-            selection: self.selection.clone(),
+            pipeline: asked.pipeline.name.clone(),
+            snapshot: asked.snapshot.id.clone(),
+            file: asked.file.digest(),
+            params: asked.params.clone(),
+            selection: asked.selection.clone(),
             cause: cause.to_owned(),
+            kept: None,
         }
     }
 
@@ -86,96 +86,28 @@ impl Prepared {
             ("dirty".to_owned(), Scalar::Bool(snapshot.dirty)),
             ("base".to_owned(), text(&snapshot.base)),
         ]);
-        KeyContext::new(
-            self.params.clone(),
-            Arc::clone(&self.snapshot.files),
-            snapshot.base.clone(),
-            self.file.name.clone(),
-            environments,
-            run,
-        )
-    }
-
-    /// Refuses stages that ask for more than there is.
-    pub(crate) fn check_resources(&self, settings: &Settings) -> Result<(), CliError> {
-        let wanted = self.pipeline.stages.values().filter(|stage| self.may_run(stage));
-        let mut too_much: Vec<String> = Vec::new();
-        for stage in wanted {
-            let ask = &stage.resources;
-            if let Some(cpu) = ask.cpu.filter(|cpu| *cpu > settings.cpu) {
-                too_much.push(format!(
-                    "stage `{}` asks for {cpu} processors of {}",
-                    stage.name, settings.cpu
-                ));
-            }
-            if let Some(memory) = ask.memory.filter(|memory| *memory > settings.memory) {
-                let (ask, have) =
-                    (crate::words::bytes(memory), crate::words::bytes(settings.memory));
-                too_much.push(format!("stage `{}` asks for {ask} of memory of {have}", stage.name));
-            }
-            if ask.gpu as usize > settings.graphics.len() {
-                let have = settings.graphics.len();
-                too_much.push(format!(
-                    "stage `{}` asks for {} graphics processors of {have}",
-                    stage.name, ask.gpu
-                ));
-            }
-        }
-        if too_much.is_empty() {
-            return Ok(());
-        }
-        Err(CliError::Failed {
-            message: too_much.join("; "),
-            help: Some("lower `resources` of the stage, or raise `--cpu` or `--memory`".into()),
-        })
-    }
-
-    fn may_run(&self, stage: &Stage) -> bool {
-        may_run(&self.pipeline, &self.graph, stage)
+        let mut context = self.asked.key_context();
+        context.params = self.asked.params.clone();
+        context.environments = environments;
+        context.run = run;
+        context.service_urls = self.service_urls.clone();
+        context.images = self.ground.image_ids();
+        context.secret_versions = self.secret_versions.clone();
+        context
     }
 }
 
-/// Whether a task of the stage is in the run, or a hook may call it.
-fn may_run(pipeline: &Pipeline, graph: &Graph, stage: &Stage) -> bool {
-    let is_hook = [&pipeline.on_failure, &pipeline.on_exit]
-        .into_iter()
-        .any(|hook| hook.as_ref() == Some(&stage.name));
-    is_hook || graph.copies(&stage.name).any(|task| graph.tasks[task].part != Part::Out)
-}
-
-fn environments(
+/// Where stages reach each service of a file: in containers by a name that resolves to this machine on their network.
+fn service_urls(
     pipeline: &Pipeline,
-    graph: &Graph,
-    snapshot: &Snapshot,
-    settings: &EnvironmentSettings,
-) -> Result<BTreeMap<StageName, Definition>, CliError> {
-    let read = |path: &str| {
-        let base = &snapshot.id.base;
-        let path = if base.is_empty() { path.to_owned() } else { format!("{base}/{path}") };
-        String::from_utf8(snapshot.read(&path).ok()??).ok()
+    address: IpAddr,
+    ground: &Ground,
+) -> BTreeMap<StageName, String> {
+    let stages = pipeline.stages.values();
+    let services = stages.filter_map(|stage| Some((&stage.name, stage.service()?)));
+    let url = |name: &StageName, service: &Service| match ground {
+        Ground::Local => service.protocol.url((address, service.port).into()),
+        Ground::Docker(_) => service.protocol.url_of(&name.host_name(), service.port),
     };
-    let mut known: Vec<(&EnvironmentSpec, Definition)> = Vec::new();
-    let mut environments = BTreeMap::new();
-    for stage in pipeline.stages.values() {
-        if stage.run.is_none() || stage.batch().is_none() || !may_run(pipeline, graph, stage) {
-            continue;
-        }
-        let spec = &stage.environment;
-        let definition = if let Some((_, one)) = known.iter().find(|(seen, _)| *seen == spec) {
-            one.clone()
-        } else {
-            let one = Definition::resolve(
-                settings,
-                spec.python.as_deref(),
-                &spec.requirements,
-                spec.requirements_file.as_deref(),
-                &read,
-            )
-            .map_err(|error| CliError::Environment { stage: stage.name.clone(), error })?;
-            known.push((spec, one.clone()));
-            one
-        };
-        environments.insert(stage.name.clone(), definition);
-    }
-    Ok(environments)
+    services.map(|(name, service)| (name.clone(), url(name, service))).collect()
 }

@@ -11,7 +11,7 @@ use super::screen::{Loudness, Screen};
 use crate::engine::Report;
 use crate::event::{Notice, RunEvent};
 use crate::names::{RunId, StageName, TaskId};
-use crate::report::{Background, JsonLines, Lines, LinesOptions, Tally, Terminal};
+use crate::report::{Background, JsonLines, KnownService, Lines, LinesOptions, Tally, Terminal};
 use crate::state::Recorded;
 
 /// What a report knows of a run before it begins.
@@ -26,6 +26,8 @@ pub(crate) struct Shown<'a> {
     pub(crate) durations: &'a BTreeMap<TaskId, f64>,
     /// Tasks at once.
     pub(crate) jobs: u32,
+    /// The services of its pipeline.
+    pub(crate) services: BTreeMap<StageName, KnownService>,
     /// What happened already.
     pub(crate) journal: &'a [Recorded],
 }
@@ -38,7 +40,8 @@ pub(crate) fn choose(shown: Shown<'_>, manner: Manner, screen: Screen) -> Box<dy
     if manner.events.is_some() {
         return Box::new(Background::new(JsonLines::new(shown.run, Box::new(std::io::stdout()))));
     }
-    let mut tally = Tally::new(shown.run, shown.tasks, shown.needs, shown.durations, shown.jobs);
+    let mut tally = Tally::new(shown.run, shown.tasks, shown.needs, shown.durations, shown.jobs)
+        .with_services(shown.services);
     for recorded in shown.journal {
         tally.fold(recorded.at, &recorded.event);
     }

@@ -88,7 +88,10 @@ pub(crate) fn resolve(flags: &TargetFlags, here: &Path) -> Result<Target, CliErr
             } else {
                 "name a file, or write a first one with `flowrun init`".to_owned()
             };
-            return Err(CliError::usage(format!("there is no pipeline file in `{text}`"), help));
+            let names: Vec<String> = FILE_NAMES.iter().map(|name| format!("`{name}`")).collect();
+            let names = names.join(", ");
+            let message = format!("there is no pipeline file ({names}) in `{text}`");
+            return Err(CliError::usage(message, help));
         };
         let shown = if text == "." {
             (*name).to_owned()

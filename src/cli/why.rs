@@ -12,8 +12,8 @@ use super::kept;
 use super::place::Place;
 use super::screen::Screen;
 use super::settings::Settings;
-use crate::event::{Reason, RunEvent};
-use crate::names::{RunId, TaskId};
+use crate::event::{Failure, Reason, RunEvent};
+use crate::names::{ReleaseId, RunId, TaskId};
 use crate::plan::causes::{failure_log, failure_words};
 use crate::plan::verdict::told;
 use crate::source::SourceFile;
@@ -39,9 +39,10 @@ pub(crate) async fn why(
         let named = tasks.iter().find(|row| &row.task == id);
         named.map_or_else(|| id.stage.to_string(), |row| row.label.clone())
     };
-    let lines = told(&events, &task.task, &label);
+    let numbers = numbers(&place, &row).await?;
+    let lines = told(&events, &task.task, &label, &numbers);
     let files = if names_files(&events, &task.task) {
-        changed_files(&place, &row, &task.task).await?
+        changed_files(&place, &row, &task.task, live_before(&events, &task.task)).await?
     } else {
         None
     };
@@ -78,6 +79,13 @@ pub(crate) async fn why(
     Ok(Exit::Done)
 }
 
+/// The numbers of a pipeline's releases.
+async fn numbers(place: &Place, run: &RunRow) -> Result<BTreeMap<ReleaseId, u64>, CliError> {
+    let rows = place.state.releases(None).await?.into_iter().map(|row| row.release);
+    let own = rows.filter(|release| release.service.pipeline == run.created.pipeline);
+    Ok(own.map(|release| (release.id, release.number)).collect())
+}
+
 /// The mend of a failure, and where its log is.
 fn next_steps(run: RunId, task: &TaskRow) -> String {
     let Some(TaskReason::Failed(failure)) = &task.reason else { return String::new() };
@@ -85,7 +93,8 @@ fn next_steps(run: RunId, task: &TaskRow) -> String {
     if let Some(help) = failure_words(failure).1 {
         text += &format!("help: {help}\n");
     }
-    if task.attempts > 0 && failure_log(failure).is_none() {
+    let rolled_out = matches!(failure, Failure::Rollout { .. });
+    if rolled_out || (task.attempts > 0 && failure_log(failure).is_none()) {
         text += &format!("log: flowrun logs {run} {}\n", shell_word(&task.label));
     }
     text
@@ -94,28 +103,49 @@ fn next_steps(run: RunId, task: &TaskRow) -> String {
 /// Whether an attempt of the task ran because its files had changed.
 fn names_files(events: &[RunEvent], task: &TaskId) -> bool {
     events.iter().any(|event| match event {
-        RunEvent::AttemptStarted { task: of, why: Reason::Changed(changes), .. } => {
+        RunEvent::AttemptStarted { task: of, why: Reason::Changed(changes), .. }
+        | RunEvent::RolloutStarted { task: of, why: changes, .. } => {
             of == task && changes.iter().any(|change| change.field == "files")
         }
         _ => false,
     })
 }
 
+/// The release of a service that was live before the one that its run made.
+fn live_before(events: &[RunEvent], task: &TaskId) -> Option<ReleaseId> {
+    events.iter().rev().find_map(|event| match event {
+        RunEvent::RolloutPromoted { task: of, replaced: live, .. }
+        | RunEvent::GateDecided { task: of, live, .. }
+            if of == task =>
+        {
+            *live
+        }
+        _ => None,
+    })
+}
+
 /// The run that the reason compares with, and the task's files that differ between the two, by path.
 ///
-/// None when that run, its file or its code is gone.
+/// None when that run, its file or its code is gone. A service compares with the run of the release that was live.
 async fn changed_files(
     place: &Place,
     run: &RunRow,
     task: &TaskId,
+    live: Option<ReleaseId>,
 ) -> Result<Option<(RunId, BTreeMap<String, &'static str>)>, CliError> {
-    let Some(before) = finished_before(place, run, task).await? else { return Ok(None) };
-    let compared = tokio::task::block_in_place(|| {
-        let is = kept::code(place, run)?.stage_files(&task.stage);
-        let was = kept::code(place, &before)?.stage_files(&task.stage);
-        Ok::<_, CliError>(differences(&was, &is))
-    });
-    Ok(compared.ok().map(|changed| (before.id, changed)))
+    let before = match live {
+        None => finished_before(place, run, task).await?,
+        Some(live) => match place.state.release(live).await? {
+            Some(row) => place.state.run(row.release.notes.run).await?,
+            None => None,
+        },
+    };
+    let Some(before) = before else { return Ok(None) };
+    let (Ok(is), Ok(was)) = (kept::code(place, run).await, kept::code(place, &before).await) else {
+        return Ok(None);
+    };
+    let changed = differences(&was.stage_files(&task.stage), &is.stage_files(&task.stage));
+    Ok(Some((before.id, changed)))
 }
 
 /// The newest earlier run of the pipeline in which the task was done or reused.

@@ -1,14 +1,23 @@
 //! One attempt from key to record, as functions that the driver calls; none of them decides what comes next.
 //!
 //! A look at the key → [`Attempts::resolve`], the right to compute it → [`Attempts::claim`], environment, work folder and
-//! variables → [`Attempts::prepare`], outputs and record → [`Attempts::finish`]. Mishaps of the user are data
-//! (`Failure`); the machinery's are errors that [`super::mend`] has tried to wait out.
+//! variables → [`Attempts::prepare`], outputs and record → [`Attempts::finish`]; of a service, its release →
+//! [`Attempts::make_release`], and its rollout. Mishaps of the user are data (`Failure`); the machinery's are errors that
+//! [`super::mend`] has tried to wait out.
 
+mod contained;
 mod environments;
-pub(in crate::engine) mod temporary;
+mod live;
+mod moving;
+mod outside;
+mod release;
+mod resolve;
+mod rollout;
+mod secrets;
 mod variables;
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,25 +26,33 @@ use tokio::sync::{OnceCell, mpsc};
 
 use crate::digest::Key;
 use crate::environment::Definition;
-use crate::event::{Failure, KeyParts, NotCached, Notice, Reason, RunOutcome, Usage};
-use crate::names::{InputName, JobName, OutputName, RunId, StageName, TaskId};
+use crate::event::{Failure, InputPart, KeyParts, Notice, RunOutcome, Usage};
+use crate::names::{InputName, JobName, OutputName, ReleaseId, RunId, StageName, TaskId};
 use crate::plan::graph::Part;
 use crate::plan::key::Paths;
-use crate::plan::verdict::reason;
 use crate::plan::{Graph, KeyContext, PlannedTask, ResolvedInputs, TaskIndex};
+use crate::rollout::{Rollout, RolloutFailure};
+use crate::runtime::log::Masks;
 use crate::runtime::{Job, Runtime};
 use crate::source::{Snapshot, SourceFile};
 use crate::spec::Pipeline;
-use crate::spec::pipeline::{Cache, Input, Stage};
+use crate::spec::pipeline::{Input, Stage};
 use crate::state::State;
-use crate::store::{Claim, Lookup, Record, Store, StoreError};
+use crate::store::{Record, Store, StoreError, Traffic};
+use crate::workspace::inside::inside;
 use crate::workspace::{self, InputPlace, WorkOrder, WorkspaceError};
 
 use super::error::EngineError;
-use super::mend::mend;
-use super::run::{ClaimAnswer, Grant, Product, Resolution, Reused, task_number};
+use super::mend::Patience;
+use super::run::{Grant, Product, task_number};
 use super::settings::EngineSettings;
 pub(super) use environments::Environments;
+pub(super) use live::{LiveReleases, known, recall, who_sees_what};
+use moving::Way;
+pub(super) use outside::Outsides;
+pub(super) use release::Reported;
+pub(super) use resolve::Resolved;
+pub(super) use rollout::Candidates;
 
 /// TERM, then this long, then KILL.
 const GRACE: Duration = Duration::from_secs(10);
@@ -53,23 +70,23 @@ pub(super) struct Attempts {
     pub(super) state: State,
     pub(super) store: Arc<dyn Store>,
     pub(super) runtime: Arc<dyn Runtime>,
+    pub(super) rollout: Arc<dyn Rollout>,
+    pub(super) candidates: Candidates,
+    /// By stage: the services whose live releases it sees.
+    pub(super) sees: BTreeMap<StageName, BTreeSet<StageName>>,
+    /// The services by their `verify` tasks.
+    pub(super) verifies: BTreeMap<TaskIndex, TaskIndex>,
     /// Passing remarks to the driver, who holds the report.
     pub(super) notices: mpsc::UnboundedSender<Notice>,
     pub(super) environments: Environments,
     /// The folder of the run below which every attempt has its `TMPDIR`.
     pub(super) temporary: OnceCell<PathBuf>,
-}
-
-/// What a look at a task's key found, and what the key is made of.
-pub(super) struct Resolved {
-    pub(super) resolution: Resolution,
-    pub(super) parts: Option<KeyParts>,
-}
-
-impl Resolved {
-    fn without_key(resolution: Resolution) -> Self {
-        Self { resolution, parts: None }
-    }
+    /// What lies outside, each fetched at most once.
+    pub(super) outside: Outsides,
+    /// What artifacts cost on their way, by task.
+    pub(super) traffic: Vec<Traffic>,
+    /// Waits out what may mend by itself.
+    pub(super) patience: Patience,
 }
 
 /// The stage's declarations in the shape that the workspace takes.
@@ -80,82 +97,10 @@ struct Declared<'a> {
 }
 
 impl Attempts {
-    /// Evaluates `when`, makes the key and looks it up, at `now` (Unix milliseconds). Changes nothing.
-    pub(super) async fn resolve(
-        &self,
-        task: TaskIndex,
-        inputs: &ResolvedInputs,
-        now: u64,
-    ) -> Result<Resolved, EngineError> {
-        let (planned, stage) = match self.stage(task) {
-            Ok(found) => found,
-            Err(failure) => return Ok(Resolved::without_key(Resolution::Failed(failure))),
-        };
-        let expression = |error: crate::spec::expression::EvalError| {
-            Ok(Resolved::without_key(Resolution::Failed(Failure::Expression {
-                why: error.to_string(),
-            })))
-        };
-        match self.context.when_holds(&self.pipeline, planned, inputs) {
-            Ok(true) => {}
-            Ok(false) => {
-                let when: Vec<&str> = stage.when.iter().map(|one| one.source.as_str()).collect();
-                let when = when.join(" and ");
-                return Ok(Resolved::without_key(Resolution::Skip { when }));
-            }
-            Err(error) => return expression(error),
-        }
-        if let Some(why) = self.not_cached(task, stage) {
-            let why = Reason::NotCached(why);
-            return Ok(Resolved::without_key(Resolution::Miss { key: None, why }));
-        }
-        let parts = match self.context.key_parts(&self.pipeline, planned, inputs) {
-            Ok(parts) => parts,
-            Err(error) => return expression(error),
-        };
-        let key = parts.key();
-        let miss = |why| Resolution::Miss { key: Some(key), why };
-        let resolution = if planned.part == Part::Forced {
-            miss(Reason::Forced)
-        } else {
-            match mend(|| async { Ok(self.store.look_up(&key).await?) }).await? {
-                Lookup::Hit(record) => match expired(stage, &record, now) {
-                    Some(age) => miss(Reason::Expired { age }),
-                    None => Resolution::Hit(Box::new(reused(*record))),
-                },
-                Lookup::Miss => miss(reason(&parts, self.history.get(&planned.id))),
-                Lookup::Broken { missing } => miss(Reason::RecordBroken { missing }),
-            }
-        };
-        Ok(Resolved { resolution, parts: Some(parts) })
-    }
-
-    /// Takes the right to compute a key; whoever held it until now may have written the record.
-    pub(super) async fn claim(
-        &self,
-        task: TaskIndex,
-        key: Key,
-        now: u64,
-    ) -> Result<(ClaimAnswer, Option<Claim>), EngineError> {
-        let holder = format!("run {}", self.run);
-        let claim = match mend(|| async { Ok(self.store.claim(&key, &holder).await?) }).await? {
-            Ok(claim) => claim,
-            Err(by) => return Ok((ClaimAnswer::Held { by }, None)),
-        };
-        if self.graph.tasks[task].part != Part::Forced
-            && let Ok((_, stage)) = self.stage(task)
-            && let Lookup::Hit(record) =
-                mend(|| async { Ok(self.store.look_up(&key).await?) }).await?
-            && expired(stage, &record, now).is_none()
-        {
-            return Ok((ClaimAnswer::Hit(Box::new(reused(*record))), None));
-        }
-        Ok((ClaimAnswer::Ours, Some(claim)))
-    }
-
     /// Makes all that the job needs: environment, work folder, `TMPDIR`, variables. Nothing runs yet.
     ///
-    /// A crash leaves folders of an attempt that never gets a job; its number is not used again.
+    /// `candidate`: the service and the release that a `verify` task tries. A crash leaves folders of an attempt that never gets
+    /// a job; its number is not used again.
     pub(super) async fn prepare(
         &self,
         task: TaskIndex,
@@ -163,10 +108,15 @@ impl Attempts {
         grant: &Grant,
         inputs: &ResolvedInputs,
         outcome: Option<RunOutcome>,
+        candidate: Option<(TaskIndex, ReleaseId)>,
     ) -> Result<Result<Job, Failure>, EngineError> {
         let (planned, stage) = match self.stage(task) {
             Ok(found) => found,
             Err(failure) => return Ok(Err(failure)),
+        };
+        let context = match self.context_of(candidate).await? {
+            Ok(context) => context,
+            Err(RolloutFailure { why, log }) => return Ok(Err(Failure::Rollout { why, log })),
         };
         let environment = match self.definitions.get(&stage.name) {
             None => None,
@@ -176,13 +126,14 @@ impl Attempts {
             },
         };
         let folder = self.folder(task, attempt);
-        mend(|| async { Ok(fs_err::create_dir_all(&folder)?) }).await?;
+        self.patience.mend(|| async { Ok(fs_err::create_dir_all(&folder)?) }).await?;
         let declared = match self.declared(stage, inputs) {
             Ok(declared) => declared,
             Err(failure) => return Ok(Err(failure)),
         };
-        let order = self.order(stage, &folder, &declared);
-        let made = mend(|| async { Ok(workspace::prepare(&order, &*self.store).await?) }).await;
+        let order = self.order(task, stage, &folder, &declared);
+        let place = || async { Ok(workspace::prepare(&order, &*self.store).await?) };
+        let made = self.watch(task, Way::Down, self.patience.mend(place)).await;
         let work = match made {
             Ok(Ok(work)) => work,
             Ok(Err(failure)) => return Ok(Err(failure)),
@@ -195,23 +146,37 @@ impl Attempts {
             }
             Err(error) => return Err(error),
         };
+        let temporary = self.make_temporary(task, attempt).await?;
+        let docker = self.settings.docker.as_ref();
+        let image = docker.and_then(|place| place.images.get(&stage.name));
+        let (work, mut seen) = match docker {
+            None => (work, Vec::new()),
+            Some(_) => inside(&folder, &work, &temporary),
+        };
         let paths = Paths {
             inputs: variables::texts(&work.inputs),
             outputs: variables::texts(&work.outputs),
         };
-        let expanded = match self.context.expand(&self.pipeline, planned, inputs, &paths) {
+        let expanded = match context.expand(&self.pipeline, planned, inputs, &paths) {
             Ok(expanded) => expanded,
             Err(error) => return Ok(Err(Failure::Expression { why: error.to_string() })),
         };
-        let temporary = self.make_temporary(task, attempt).await?;
         if !grant.gpus.is_empty() {
-            let numbers = variables::list(&grant.gpus);
-            mend(|| async { Ok(fs_err::write(folder.join(GPUS), &numbers)?) }).await?;
+            let numbers = workspace::variables::list(&grant.gpus);
+            self.patience
+                .mend(|| async { Ok(fs_err::write(folder.join(GPUS), &numbers)?) })
+                .await?;
         }
         let limit = stage.resources.limit;
+        let secrets = match self.open_secrets(stage).await? {
+            Ok(secrets) => secrets,
+            Err(failure) => return Ok(Err(failure)),
+        };
         let job = self.job(task, attempt);
-        let env = variables::of_attempt(&variables::Facts {
+        let variables = variables::of_attempt(&variables::Facts {
             attempts: self,
+            context: &context,
+            candidate: candidate.map(|(service, _)| &self.graph.tasks[service].id.stage),
             stage,
             attempt,
             job: &job,
@@ -219,21 +184,65 @@ impl Attempts {
             environment: environment.as_deref(),
             temporary: &temporary,
             gpus: &grant.gpus,
+            image,
             declared: &expanded.env,
             outcome,
         });
+        let container = match (docker, image) {
+            (None, _) => None,
+            (Some(_), None) => {
+                let why = format!("no image was found for stage `{}`", stage.name);
+                return Ok(Err(Failure::WorkFolder { why }));
+            }
+            (Some(place), Some(image)) => {
+                if stage.container.image_user {
+                    self.patience.mend(|| async { Ok(contained::open_to_all(&seen)?) }).await?;
+                }
+                seen.extend(variables.seen);
+                let gpus = u32::try_from(grant.gpus.len()).unwrap_or(u32::MAX);
+                let parts = contained::Parts {
+                    place,
+                    image,
+                    task: planned,
+                    stage,
+                    seen,
+                    environment: environment.as_deref(),
+                    args: expanded.args,
+                    gpus,
+                };
+                Some(Box::new(self.contain(parts)))
+            }
+        };
+        // An image's own program starts where the image says.
+        let own_program = container.is_some() && expanded.command.is_empty();
         Ok(Ok(Job {
             name: job,
             folder,
             command: expanded.command,
-            directory: work.directory,
-            env,
+            directory: if own_program { PathBuf::new() } else { work.directory },
+            env: variables.env,
             memory_limit: Some(grant.memory).filter(|memory| limit && *memory > 0),
             cpu_limit: stage.resources.cpu.filter(|_| limit),
             timeout: stage.batch().and_then(|batch| batch.timeout),
             grace: GRACE,
             log_cap: self.settings.log_cap,
+            log_keep: crate::runtime::LogKeep::First,
+            container,
+            secrets,
         }))
+    }
+
+    /// What a job is expanded with: a release that is tried is reached at an address of its own.
+    async fn context_of(
+        &self,
+        candidate: Option<(TaskIndex, ReleaseId)>,
+    ) -> Result<Result<Cow<'_, KeyContext>, RolloutFailure>, EngineError> {
+        let Some((service, release)) = candidate else {
+            return Ok(Ok(Cow::Borrowed(&self.context)));
+        };
+        let stage = &self.graph.tasks[service].id.stage;
+        let url = self.candidate(service, release).await?;
+        Ok(url.map(|url| Cow::Owned(self.context.with_candidate(stage, &url))))
     }
 
     /// Takes the outputs of a job that ended well into the store and writes the record, at `now` (Unix milliseconds).
@@ -259,8 +268,12 @@ impl Attempts {
             Ok(declared) => declared,
             Err(failure) => return Ok(Err(failure)),
         };
-        let order = self.order(stage, &folder, &declared);
-        let taken = mend(|| async { Ok(workspace::collect(&order, &*self.store).await?) }).await?;
+        let order = self.order(task, stage, &folder, &declared);
+        // What the stage was handed and is gone by now cannot be told from any other text.
+        let masks = Masks::of(&self.open_secrets(stage).await?.unwrap_or_default())?;
+        let is_secret = |text: &str| masks.find_in(text);
+        let collect = || async { Ok(workspace::collect(&order, &*self.store, &is_secret).await?) };
+        let taken = self.watch(task, Way::Up, self.patience.mend(collect)).await?;
         let collected = match taken {
             Ok(collected) => collected,
             Err(failure) => return Ok(Err(failure)),
@@ -274,6 +287,7 @@ impl Attempts {
                 outputs: collected.outputs,
                 metrics: collected.metrics,
                 values: collected.values,
+                moved: self.traffic[task].moved(),
             }));
         };
         let record = Record {
@@ -287,15 +301,19 @@ impl Attempts {
             peak_memory: usage.peak_memory,
             made_by: self.run,
             made_at: now,
+            made_on: Some(self.settings.who.clone()),
         };
         let replace = planned.part == Part::Forced;
-        let held =
-            mend(|| async { Ok(self.store.put_record(record.clone(), replace).await?) }).await?;
+        let held = self
+            .patience
+            .mend(|| async { Ok(self.store.put_record(record.clone(), replace).await?) })
+            .await?;
         Ok(Ok(Product {
             key: Some(key),
             outputs: held.outputs,
             metrics: held.metrics,
             values: held.values,
+            moved: self.traffic[task].moved(),
         }))
     }
 
@@ -314,7 +332,7 @@ impl Attempts {
             return None;
         }
         let folder = self.folder(task, attempt);
-        let order = self.order(stage, &folder, &declared);
+        let order = self.order(task, stage, &folder, &declared);
         workspace::changed_input(&order, &*self.store).await.ok()?
     }
 
@@ -343,16 +361,39 @@ impl Attempts {
         }
     }
 
-    /// Hooks are called for what they do, so they are never reused.
-    fn not_cached(&self, task: TaskIndex, stage: &Stage) -> Option<NotCached> {
-        let hook = self.graph.on_failure == Some(task) || self.graph.on_exit == Some(task);
-        stage.not_cached().or(hook.then_some(NotCached::Off))
-    }
-
     fn declared(&self, stage: &Stage, resolved: &ResolvedInputs) -> Result<Declared<'_>, Failure> {
         let mut inputs = BTreeMap::new();
         for (name, input) in &stage.inputs {
-            let Input::Output { stage: from, output, path } = input else { continue };
+            let (from, output, path) = match input {
+                Input::Output { stage, output, path } => (stage, output, path),
+                Input::Live { service, input, optional } => {
+                    let live = resolved.live.get(service);
+                    match live.and_then(|release| release.behaviour.inputs.get(input)) {
+                        Some(part) => {
+                            inputs.insert(name.clone(), kept_name(part, input));
+                        }
+                        None if *optional => {}
+                        None => {
+                            let why = format!(
+                                "input `{name}` needs `{input}` of the live release of `{service}`, which is not there"
+                            );
+                            return Err(Failure::WorkFolder { why });
+                        }
+                    }
+                    continue;
+                }
+                Input::Outside { wanted, path } => {
+                    let Some(digest) = resolved.outside.get(&wanted.id()) else {
+                        let why = format!("input `{name}` was not fetched");
+                        return Err(Failure::WorkFolder { why });
+                    };
+                    let file_name = wanted.file_name_or(name.as_str());
+                    let place = InputPlace { digest: *digest, path: path.clone(), file_name };
+                    inputs.insert(name.clone(), place);
+                    continue;
+                }
+                Input::Later => continue,
+            };
             let digest = resolved.stages.get(from).and_then(|result| result.outputs.get(output));
             let Some(digest) = digest else {
                 let why = format!("input `{name}` needs `{from}.{output}`, which is not there");
@@ -378,6 +419,7 @@ impl Attempts {
 
     fn order<'a>(
         &'a self,
+        task: TaskIndex,
         stage: &'a Stage,
         folder: &'a std::path::Path,
         declared: &'a Declared<'a>,
@@ -392,6 +434,7 @@ impl Attempts {
             metrics: batch.and_then(|batch| batch.metrics.as_deref()),
             values: batch.and_then(|batch| batch.values.as_deref()),
             workdir: &stage.workdir,
+            traffic: &self.traffic[task],
         }
     }
 
@@ -401,31 +444,22 @@ impl Attempts {
         let of_run = self
             .temporary
             .get_or_try_init(|| {
-                mend(|| async { Ok(temporary::of_run(&run_folder, parent.as_ref())?) })
+                self.patience.mend(|| async {
+                    Ok(workspace::temporary::of_run(&run_folder, parent.as_ref())?)
+                })
             })
             .await?;
         let folder = of_run.join(format!("{}-{attempt}", task_number(task)));
-        mend(|| async { Ok(temporary::of_attempt(&folder)?) }).await?;
+        self.patience.mend(|| async { Ok(workspace::temporary::of_attempt(&folder)?) }).await?;
         Ok(folder)
     }
 }
 
+/// An input of a live release keeps the file name that it has there.
+fn kept_name(part: &InputPart, input: &InputName) -> InputPlace {
+    let name = part.path.trim_end_matches('/').rsplit('/').next().unwrap_or(input.as_str());
+    InputPlace { digest: part.digest, path: None, file_name: name.to_owned() }
+}
+
 /// The file in an attempt's folder that says which graphics processors it holds; for the process that adopts it.
 pub(super) const GPUS: &str = "gpus";
-
-/// How much too old a record is for `cache: <duration>`, if so.
-fn expired(stage: &Stage, record: &Record, now: u64) -> Option<Duration> {
-    let Some(Cache::For(limit)) = stage.batch().map(|batch| batch.cache) else { return None };
-    let age = Duration::from_millis(now.saturating_sub(record.made_at));
-    (age > limit).then_some(age)
-}
-
-fn reused(record: Record) -> Reused {
-    Reused {
-        key: record.key,
-        from: record.made_by,
-        outputs: record.outputs,
-        metrics: record.metrics,
-        values: record.values,
-    }
-}

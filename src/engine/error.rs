@@ -1,6 +1,7 @@
 //! What can be wrong with the machinery itself.
 
-use crate::names::RunId;
+use crate::names::{InputName, RunId, StageName};
+use crate::outside::OutsideError;
 
 /// The machinery failed; the run is left as it is and can be resumed.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +18,19 @@ pub enum EngineError {
     /// The work folder or the snapshot.
     #[error(transparent)]
     Workspace(#[from] crate::workspace::WorkspaceError),
+    /// The server, or what it needs to roll a release out.
+    #[error(transparent)]
+    Rollout(#[from] crate::rollout::RolloutError),
+    /// An input from outside.
+    #[error("input `{input}` of stage `{stage}`: {error}")]
+    Outside {
+        /// The stage.
+        stage: StageName,
+        /// Its input.
+        input: InputName,
+        /// Why it cannot be had.
+        error: OutsideError,
+    },
     /// The package index cannot be reached.
     #[error("the package index cannot be reached")]
     Index {
@@ -31,6 +45,9 @@ pub enum EngineError {
         /// What does not fit.
         why: String,
     },
+    /// The caller did not want to wait for a state that is away.
+    #[error("interrupted while the state was away")]
+    Left,
     /// No progress is possible and nothing failed: a bug.
     #[error("the run is stuck: {0}; this is a bug in flowrun")]
     Stuck(String),

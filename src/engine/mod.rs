@@ -12,14 +12,10 @@ mod settings;
 mod tail;
 
 pub use error::EngineError;
-pub use settings::EngineSettings;
+pub use mend::STORE_PATIENCE;
+pub use settings::{DockerPlace, EngineSettings};
 
 use crate::event::{Notice, RunEvent};
-
-/// Removes the folder outside the home that the attempts of an ended run had their `TMPDIR` in, when a death left it.
-pub fn remove_temporary(run_folder: &std::path::Path) -> std::io::Result<()> {
-    attempt::temporary::remove(run_folder)
-}
 
 /// Who is told what happens. Cannot fail a run and must not block it.
 pub trait Report: Send {

@@ -3,6 +3,8 @@
 //! [`Run::step`] takes what happened and gives back events (to be journalled first) and commands (to be done
 //! after that). A new run is the recovery of a journal that holds just `Created`.
 //!
+//! A service goes another way from *resolve* on: `rollout.rs`.
+//!
 //! The life of a task: its needs are there → *resolve* (look its key up) → reused, skipped, failed, or queued
 //! → fits → *claim* its key → *start* (journalled) → job ended → *collect* → done. A bad end leads to a pause
 //! and back to *resolve*, or to failed.
@@ -12,9 +14,11 @@ mod check;
 mod ending;
 mod facts;
 mod journal;
+mod outcomes;
 mod pick;
 mod recover;
 mod rehearse;
+mod rollout;
 mod schedule;
 mod task;
 #[cfg(test)]
@@ -23,17 +27,18 @@ mod vocabulary;
 #[cfg(test)]
 mod world;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use facts::{Facts, TaskFacts};
+pub use facts::{Facts, ServiceFacts, TaskFacts};
 pub use recover::Contradiction;
 pub use rehearse::{Rehearsal, rehearse};
 pub use schedule::Grant;
 pub use vocabulary::{
-    Circumstance, ClaimAnswer, Command, Input, Product, Resolution, Reused, Step,
+    Asked, Circumstance, ClaimAnswer, Command, Input, Pins, Product, Resolution, Reused, Seen, Step,
 };
 
-use crate::event::{Failure, Metrics, Reason, RunEvent, RunOutcome, Skip, Waiting};
+use crate::event::{Failure, Reason, RunEvent, RunOutcome, Skip, Waiting};
 use crate::names::JobName;
 use crate::plan::{Graph, TaskIndex};
 use pick::PickedStage;
@@ -55,16 +60,22 @@ pub struct Run {
     /// The strongest wish so far: `Some(true)` is a kill.
     stop: Option<bool>,
     timed_out: bool,
-    /// Some task of the DAG failed; some was cancelled.
+    /// Some task of the DAG failed; some was cancelled; some service was kept by its gate.
     failed: bool,
     cancelled: bool,
+    kept: bool,
     /// The queue was emptied because nothing new may start.
     drained: bool,
     /// Hooks were stopped by a wish.
     hooks_stopped: bool,
-    /// Tasks of the DAG that have no outcome yet, and those of them with a live attempt.
+    /// Tasks of the DAG that have no outcome yet, and those of them with a live attempt or rollout.
     open: usize,
     live: usize,
+    /// The services by their `verify` tasks, and why those of them that failed did.
+    verifies: BTreeMap<TaskIndex, TaskIndex>,
+    verify_failures: BTreeMap<TaskIndex, Failure>,
+    /// What was journalled of live releases that tasks see.
+    live_seen: BTreeMap<TaskIndex, Seen>,
     /// Queued since the last scheduling.
     fresh: Vec<TaskIndex>,
     said: Step,
@@ -107,7 +118,7 @@ impl Run {
         }
     }
 
-    /// Whether an attempt of the task is live: started and not yet collected.
+    /// Whether an attempt of the task is live (started and not yet collected), or its rollout.
     pub fn is_live(&self, task: TaskIndex) -> bool {
         self.tasks[task].state.is_live()
     }
@@ -140,7 +151,8 @@ impl Run {
 
     fn take(&mut self, input: Input) {
         match input {
-            Input::Resolved { task, resolution } => self.resolved(task, resolution),
+            Input::Resolved { task, resolution, live } => self.resolved(task, resolution, live),
+            Input::Pinned { task, inputs } => self.pinned(task, inputs),
             Input::Claimed { task, answer } => self.claimed(task, answer),
             Input::ClaimFree { task } => {
                 if matches!(self.tasks[task].state, TaskState::AwaitingClaim) {
@@ -163,6 +175,12 @@ impl Run {
                     self.make_ready(task);
                 }
             }
+            Input::ReleaseMade { task, made } => self.release_made(task, made),
+            Input::Prepared { task, release, result } => self.prepared(task, release, result),
+            Input::PromotionEnded { task, release, promotion } => {
+                self.promotion_ended(task, release, promotion);
+            }
+            Input::Abandoned { task, release, log } => self.abandoned(task, release, log),
             Input::StopWished { by, kill } => self.stop_wished(by, kill),
             Input::RunTimedOut => self.run_timed_out(),
         }
@@ -217,19 +235,34 @@ impl Run {
         }
     }
 
-    fn resolved(&mut self, task: TaskIndex, resolution: Resolution) {
+    /// Says what a task's inputs from outside hold from here on.
+    fn pinned(&mut self, task: TaskIndex, inputs: Pins) {
+        if matches!(self.tasks[task].state, TaskState::Resolving) && !inputs.is_empty() {
+            self.said.events.push(RunEvent::OutsidePinned { task: self.id(task), inputs });
+        }
+    }
+
+    fn resolved(&mut self, task: TaskIndex, resolution: Resolution, live: Seen) {
         if !matches!(self.tasks[task].state, TaskState::Resolving) {
             return;
         }
+        self.saw_live(task, live);
         match resolution {
             Resolution::Hit(reused) => self.reuse(task, *reused),
             Resolution::Skip { when } => self.end(
                 task,
-                Outcome::Skipped,
+                Outcome::Skipped { kept: false },
                 RunEvent::TaskSkipped { task: self.id(task), why: Skip::When(when) },
             ),
             Resolution::Failed(failure) => self.fail(task, failure),
             Resolution::Miss { key, why } => self.enqueue(task, key, why),
+            Resolution::Unchanged { release, number, changed } => {
+                let id = self.id(task);
+                let event = RunEvent::RolloutUnchanged { task: id, release, number, changed };
+                self.end(task, Outcome::Reused, event);
+            }
+            Resolution::Kept(asked) => self.keep(task, *asked),
+            Resolution::Release { why, asked } => self.release(task, why, asked),
         }
     }
 
@@ -282,7 +315,7 @@ impl Run {
         entry.attempts += 1;
         let attempt = entry.attempts;
         entry.state = TaskState::Running { attempt, key, grant: grant.clone() };
-        if !self.is_hook(task) {
+        if self.counts(task) {
             self.live += 1;
         }
         let outcome = match self.phase {
@@ -309,92 +342,10 @@ impl Run {
             outputs: reused.outputs,
             metrics: reused.metrics,
             values: reused.values,
+            made: reused.made,
+            moved: reused.moved,
         };
         self.succeed(task, Outcome::Reused, event, metrics);
-    }
-
-    /// The task has its result. The last copy of a stage with `pick` decides the winner, or fails when no copy
-    /// reported the metric.
-    fn succeed(&mut self, task: TaskIndex, outcome: Outcome, event: RunEvent, metrics: Metrics) {
-        let Some(stage) = self.picked_of[task] else {
-            self.end(task, outcome, event);
-            return;
-        };
-        let copy = self.graph.tasks[task].id.copy;
-        match self.picked[stage].arrived(copy, metrics) {
-            pick::Arrival::More => self.end(task, outcome, event),
-            pick::Arrival::Winner { copy, value } => {
-                self.said.events.push(event);
-                let picked = &self.picked[stage];
-                self.said.events.push(RunEvent::Picked {
-                    stage: picked.stage.clone(),
-                    copy,
-                    metric: picked.pick.metric.clone(),
-                    value,
-                });
-                self.end_silently(task, outcome);
-            }
-            pick::Arrival::NoMetric => {
-                let metric = self.picked[stage].pick.metric.clone();
-                self.fail(task, Failure::PickImpossible { metric });
-            }
-        }
-    }
-
-    fn fail(&mut self, task: TaskIndex, cause: Failure) {
-        self.end(task, Outcome::Failed, RunEvent::TaskFailed { task: self.id(task), cause });
-    }
-
-    fn cancel(&mut self, task: TaskIndex) {
-        self.end(task, Outcome::Cancelled, RunEvent::TaskCancelled { task: self.id(task) });
-    }
-
-    fn end(&mut self, task: TaskIndex, outcome: Outcome, event: RunEvent) {
-        self.said.events.push(event);
-        self.end_silently(task, outcome);
-    }
-
-    fn end_silently(&mut self, task: TaskIndex, outcome: Outcome) {
-        self.tasks[task].state = TaskState::Ended(outcome);
-        if !self.is_hook(task) {
-            self.open -= 1;
-            self.failed |= outcome == Outcome::Failed;
-            self.cancelled |= outcome == Outcome::Cancelled;
-            self.propagate(task);
-        }
-    }
-
-    /// Tells what needs an ended task, and what is ended by that in turn. Asks each edge once.
-    fn propagate(&mut self, task: TaskIndex) {
-        let graph = Arc::clone(&self.graph);
-        let mut stack = vec![task];
-        while let Some(ended) = stack.pop() {
-            let TaskState::Ended(outcome) = self.tasks[ended].state else { continue };
-            for &next in graph.tasks[ended].needed_by.iter() {
-                let TaskState::Waiting { unmet } = &mut self.tasks[next].state else { continue };
-                let id = graph.tasks[next].id.clone();
-                let (outcome, event) = match outcome {
-                    Outcome::Done | Outcome::Reused => {
-                        *unmet = unmet.saturating_sub(1);
-                        if *unmet == 0 {
-                            self.make_ready(next);
-                        }
-                        continue;
-                    }
-                    Outcome::Cancelled => continue,
-                    Outcome::Failed => blocked(&graph, id, ended),
-                    Outcome::Blocked { by } => blocked(&graph, id, by),
-                    Outcome::Skipped => {
-                        let why = Skip::Needs(graph.tasks[ended].id.clone());
-                        (Outcome::Skipped, RunEvent::TaskSkipped { task: id, why })
-                    }
-                };
-                self.tasks[next].state = TaskState::Ended(outcome);
-                self.open -= 1;
-                self.said.events.push(event);
-                stack.push(next);
-            }
-        }
     }
 
     /// Whether this very attempt runs; an answer of another one comes too late.
@@ -406,6 +357,11 @@ impl Run {
         self.graph.on_failure == Some(task) || self.graph.on_exit == Some(task)
     }
 
+    /// Whether the task is one of the DAG, so that the outcome of the run hangs on it.
+    fn counts(&self, task: TaskIndex) -> bool {
+        !self.is_hook(task) && self.verifies(task).is_none()
+    }
+
     fn id(&self, task: TaskIndex) -> crate::names::TaskId {
         self.graph.tasks[task].id.clone()
     }
@@ -413,11 +369,6 @@ impl Run {
     fn job(&self, task: TaskIndex, attempt: u32) -> JobName {
         JobName::new(self.facts.run, task_number(task), attempt)
     }
-}
-
-fn blocked(graph: &Graph, task: crate::names::TaskId, by: TaskIndex) -> (Outcome, RunEvent) {
-    let event = RunEvent::TaskBlocked { task, by: graph.tasks[by].id.clone() };
-    (Outcome::Blocked { by }, event)
 }
 
 /// A task's number: its position over the whole file, from 1.

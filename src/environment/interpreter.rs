@@ -235,7 +235,8 @@ impl<'a> Cache<'a> {
             return known.found.clone().map(|(found, _)| found);
         }
         let version_files = self.version_files(command);
-        let output = self.run(command)?;
+        // One that was killed said nothing of what it is.
+        let output = self.run(command).filter(|output| output.status.code().is_some())?;
         let answer: Option<Answer> =
             serde_json::from_slice(&output.stdout).ok().filter(|_| output.status.success());
         let direct = answer.as_ref().is_some_and(|answer| {
@@ -330,6 +331,7 @@ mod tests {
             folder: folder.path().join("environments"),
             path: format!("{}:/usr/bin:/bin", bin.display()),
             env: BTreeMap::new(),
+            docker: None,
         };
         let runs = || fs::read_to_string(bin.join("count")).unwrap().len();
         assert_eq!(look(&settings, None).unwrap().version, "3.11.7");
@@ -358,6 +360,7 @@ mod tests {
             folder: folder.path().join("environments"),
             path: folder.path().join("shims").display().to_string(),
             env: BTreeMap::from([("PATH".to_owned(), "/bin:/usr/bin".to_owned())]),
+            docker: None,
         };
         assert_eq!(look(&settings, Some("3.12")).unwrap().version, "3.12.10");
     }
@@ -368,6 +371,7 @@ mod tests {
             folder: PathBuf::from("/nonexistent"),
             path: "/nonexistent".to_owned(),
             env: BTreeMap::new(),
+            docker: None,
         };
         for python in [None, Some("3.12"), Some("latest"), Some("3.")] {
             let error = look(&settings, python).unwrap_err();

@@ -2,19 +2,27 @@
 //! Knows nothing of stages or runs. A build is shared by everything with the same digest.
 
 mod build;
+pub mod certificates;
+mod container_variables;
+mod in_image;
 mod interpreter;
+mod lists;
+mod on_machine;
+mod order;
 mod outcome;
 mod requirements;
 mod tool;
 mod variables;
+mod whole;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::digest::Digest;
+use crate::runtime::docker::{Docker, DockerError};
 use crate::source::redact;
 
 /// What the builder reads from settings.
@@ -27,6 +35,8 @@ pub struct EnvironmentSettings {
     /// Index, proxy and CA variables of the caller (`PIP_*`, `UV_*`, `SSL_CERT_FILE`, `HTTPS_PROXY`, …), and its
     /// `HOME`: the caches of the tools and pip's configuration lie there.
     pub env: BTreeMap<String, String>,
+    /// The engine that builds environments of images; none: there are none.
+    pub docker: Option<Docker>,
 }
 
 /// What defines an environment. Written out, shown and digested without the userinfo of addresses.
@@ -41,19 +51,37 @@ pub struct Definition {
     /// begins with `-c `.
     #[serde(serialize_with = "without_userinfo")]
     pub requirements: Vec<String>,
+    /// The image (by id) whose interpreter it is; none: one of this machine. Then `python` is what the stage asks for (empty: what the image has)
+    /// and `interpreter` is `python3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
 }
+
+/// Where a container sees its environment, while it is built and later.
+pub const INSIDE: &str = "/flowrun/environment";
 
 /// A ready environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Environment {
     /// Digest of its definition.
     pub digest: Digest,
-    /// Put before the caller's `PATH`.
+    /// Put before the `PATH` of the caller, or of the image.
     pub bin: PathBuf,
-    /// Its root (`VIRTUAL_ENV`).
+    /// Its root on this machine (`VIRTUAL_ENV` for processes).
     pub root: PathBuf,
+    /// It is one of an image: `bin` lies below [`INSIDE`], where `root` must be mounted, read-only. Not so when nothing was
+    /// installed: then `bin` and `root` are empty, and the image's own interpreter is all there is.
+    pub inside: bool,
     /// Resolved versions, `name==version` a line.
     pub lock: String,
+}
+
+impl Environment {
+    /// The folder of this machine that containers see at [`INSIDE`], if there is one.
+    pub fn mounted(&self) -> Option<&Path> {
+        let there = self.inside && !self.root.as_os_str().is_empty();
+        there.then_some(self.root.as_path())
+    }
 }
 
 /// Why there is no environment.
@@ -69,6 +97,9 @@ pub enum EnvironmentError {
     /// The index cannot be reached (exit 5); the tool's own last lines.
     #[error("the package index cannot be reached")]
     Index { log: String },
+    /// The Docker Engine does not answer, or refuses (exit 5).
+    #[error(transparent)]
+    Docker(Box<DockerError>),
     /// The home cannot be written.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -88,17 +119,34 @@ impl Definition {
     ) -> Result<Self, EnvironmentError> {
         let requirements = requirements::read_all(requirements, requirements_file, read)?;
         let found = interpreter::find(settings, python)?;
-        Ok(Self { python: found.version, interpreter: found.base, requirements })
+        Ok(Self { python: found.version, interpreter: found.base, requirements, image: None })
     }
 
-    /// Over python version, os/arch and the requirement lines.
+    /// The same for containers of an image (by id): no interpreter is looked for. `python` is compared with the image's when it is
+    /// built.
+    pub fn in_image(
+        image: &str,
+        python: Option<&str>,
+        requirements: &[String],
+        requirements_file: Option<&str>,
+        read: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, EnvironmentError> {
+        let requirements = requirements::read_all(requirements, requirements_file, read)?;
+        Ok(Self {
+            python: python.unwrap_or_default().to_owned(),
+            interpreter: "python3".into(),
+            requirements,
+            image: Some(image.to_owned()),
+        })
+    }
+
+    /// Over python version, os/arch (or the image) and the requirement lines.
     pub fn digest(&self) -> Digest {
-        let mut text = format!(
-            "environment 1\n{}\n{}/{}\n",
-            self.python,
-            std::env::consts::OS,
-            std::env::consts::ARCH
-        );
+        let platform = match &self.image {
+            Some(image) => format!("image {image}"),
+            None => format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
+        };
+        let mut text = format!("environment 1\n{}\n{platform}\n", self.python);
         for line in &self.requirements {
             text += &redact(line);
             text.push('\n');
@@ -115,6 +163,7 @@ impl fmt::Debug for Definition {
             .field("python", &self.python)
             .field("interpreter", &self.interpreter)
             .field("requirements", &requirements)
+            .field("image", &self.image)
             .finish()
     }
 }
@@ -130,7 +179,24 @@ pub async fn build(
     definition: &Definition,
     progress: &(dyn Fn(String) + Send + Sync),
 ) -> Result<Environment, EnvironmentError> {
-    build::build(settings, definition, progress).await
+    build::build(settings, definition, &definition.requirements, progress).await
+}
+
+/// The same for an environment that was built before and may be gone: it gets the versions of its lock, so that it is what it was,
+/// whatever the index has by now. Options among the requirements (`--index-url …`) hold. Without a lock it is built as the definition says.
+pub async fn build_locked(
+    settings: &EnvironmentSettings,
+    definition: &Definition,
+    lock: &str,
+    progress: &(dyn Fn(String) + Send + Sync),
+) -> Result<Environment, EnvironmentError> {
+    let mut wanted: Vec<String> = definition.requirements.clone();
+    if !lock.trim().is_empty() {
+        wanted.retain(|line| line.starts_with('-') && !line.starts_with("-c "));
+        wanted
+            .extend(lock.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned));
+    }
+    build::build(settings, definition, &wanted, progress).await
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@ use super::*;
 
 fn definition(requirements: &[&str]) -> Definition {
     Definition {
+        image: None,
         python: "3.11.7".to_owned(),
         interpreter: PathBuf::from("/usr/bin/python3"),
         requirements: requirements.iter().map(|&line| line.to_owned()).collect(),

@@ -65,7 +65,7 @@ pub(super) fn for_tools(caller: &Variables, path: &str, folder: &Path) -> Variab
         .filter(|(name, _)| {
             let upper = name.to_ascii_uppercase();
             let index = name.starts_with("PIP_") || name.starts_with("UV_");
-            (index || KEPT.contains(&upper.as_str())) && !ELSEWHERE.contains(&name.as_str())
+            (index || KEPT.contains(&upper.as_str())) && !elsewhere(name)
         })
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
@@ -149,8 +149,13 @@ pub(super) fn for_uv(variables: &mut Variables) -> Vec<String> {
     flags
 }
 
+/// Whether a variable would send packages elsewhere.
+pub(super) fn elsewhere(name: &str) -> bool {
+    ELSEWHERE.contains(&name)
+}
+
 /// pip's configuration files, least important first, under the names of pip's variables without `PIP_`.
-fn configured(variables: &Variables) -> Variables {
+pub(super) fn configured(variables: &Variables) -> Variables {
     let own = variables.get("PIP_CONFIG_FILE").map(String::as_str);
     if own == Some("/dev/null") {
         return Variables::new();

@@ -60,6 +60,18 @@ impl FileScans {
     }
 }
 
+/// The files of a snapshot (sorted by path) that a stage with these globs sees, for who has a release and no pipeline.
+///
+/// The rules are those of [`super::KeyContext::stage_files`].
+pub fn seen_files<'f>(
+    files: &'f [SourceFile],
+    base: &str,
+    file_name: &str,
+    globs: Option<&[String]>,
+) -> Vec<&'f SourceFile> {
+    select(files, base, file_name, globs).into_iter().map(|position| &files[position]).collect()
+}
+
 /// Those of `globs` that select no file at all below `base`.
 pub(super) fn idle<'g>(files: &[SourceFile], base: &str, globs: &'g [String]) -> Vec<&'g str> {
     let selects = |glob: &&String| {

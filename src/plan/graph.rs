@@ -27,6 +27,8 @@ pub struct Graph {
     pub on_failure: Option<TaskIndex>,
     /// Task of `on_exit`.
     pub on_exit: Option<TaskIndex>,
+    /// By the task of a service: the task of its `verify`.
+    verifiers: BTreeMap<TaskIndex, TaskIndex>,
     by_stage: BTreeMap<StageName, Range<TaskIndex>>,
 }
 
@@ -61,6 +63,13 @@ pub enum Part {
     ReuseOnly,
     /// Not in this run at all (also hooks until they are called).
     Out,
+}
+
+impl Part {
+    /// Whether it may be computed or released.
+    pub fn is_wanted(self) -> bool {
+        matches!(self, Self::Wanted | Self::Forced)
+    }
 }
 
 impl Graph {
@@ -111,7 +120,17 @@ impl Graph {
             Some(ranges[position].start)
         };
         let (on_failure, on_exit) = (hook(&pipeline.on_failure), hook(&pipeline.on_exit));
-        Self::from_tasks(tasks, on_failure, on_exit)
+        let verifiers = pipeline.stages.values().enumerate().filter_map(|(position, stage)| {
+            Some((ranges[position].start, hook(&stage.service()?.verify)?))
+        });
+        Self::from_tasks(tasks, on_failure, on_exit).with_verifiers(verifiers.collect())
+    }
+
+    /// The same with these `verify` tasks, by the task of their service.
+    #[must_use]
+    pub fn with_verifiers(mut self, verifiers: BTreeMap<TaskIndex, TaskIndex>) -> Self {
+        self.verifiers = verifiers;
+        self
     }
 
     /// A graph of ready-made tasks; copies of one stage stand together, in order.
@@ -127,7 +146,13 @@ impl Graph {
                 .and_modify(|range| range.end = index + 1)
                 .or_insert(index..index + 1);
         }
-        Self { tasks, on_failure, on_exit, by_stage }
+        Self { tasks, on_failure, on_exit, verifiers: BTreeMap::new(), by_stage }
+    }
+
+    /// The task that tries the new replicas of a service before they go live. Like a hook it is [`Part::Out`] and nothing needs
+    /// it; what it needs itself, its service needs too.
+    pub fn verify_of(&self, service: TaskIndex) -> Option<TaskIndex> {
+        self.verifiers.get(&service).copied()
     }
 
     /// All copies of a stage; none for a stage that is not there.

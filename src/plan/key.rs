@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use super::files::{self, FileScans, Scan};
 use super::graph::PlannedTask;
+use super::live;
 use super::scope::{Places, executed, expressions, literal, scope};
 use crate::digest::Digest;
 use crate::event::{InputPart, KEY_FORMAT, KeyParts, Metrics, Outputs, Values};
 use crate::names::{InputName, ParamName, StageName};
 use crate::scalar::Scalar;
+use crate::secret::SecretId;
 use crate::source::SourceFile;
 use crate::spec::expression::{EvalError, Expression};
 use crate::spec::pipeline::{Command, Input, Stage};
@@ -28,8 +30,14 @@ pub struct KeyContext {
     pub file_name: String,
     /// Per stage with `run`: digest of its environment's definition, and the platform text.
     pub environments: BTreeMap<StageName, (Digest, String)>,
+    /// The stable address of every service of the file: `http://127.0.0.1:8000`.
+    pub service_urls: BTreeMap<StageName, String>,
     /// `run.id run.commit run.ref run.dirty run.base` for expressions; what is missing is the empty text.
     pub run: BTreeMap<String, Scalar>,
+    /// By stage: the id of its image; empty where stages are processes.
+    pub images: BTreeMap<StageName, String>,
+    /// Versions of the secrets that are there.
+    pub secret_versions: BTreeMap<SecretId, u64>,
     scans: FileScans,
 }
 
@@ -38,6 +46,10 @@ pub struct KeyContext {
 pub struct ResolvedInputs {
     /// By stage.
     pub stages: BTreeMap<StageName, StageResult>,
+    /// Live releases of services, as far as the task names them (`{live}`, `live`).
+    pub live: BTreeMap<StageName, crate::release::Release>,
+    /// What lies outside, by [`Wanted::id`](crate::address::Wanted::id), as far as it was fetched.
+    pub outside: BTreeMap<Digest, Digest>,
 }
 
 /// What one finished stage gave.
@@ -65,21 +77,35 @@ pub struct Paths {
 pub struct Expanded {
     /// Program and arguments; empty for a stage without `run`.
     pub command: Vec<String>,
+    /// `args`, for the image's own program.
+    pub args: Option<Vec<String>>,
     /// Declared `env`.
     pub env: BTreeMap<String, String>,
 }
 
 impl KeyContext {
-    /// A context of these values (see the fields).
-    pub fn new(
-        params: BTreeMap<ParamName, Scalar>,
-        files: Arc<Vec<SourceFile>>,
-        base: String,
-        file_name: String,
-        environments: BTreeMap<StageName, (Digest, String)>,
-        run: BTreeMap<String, Scalar>,
-    ) -> Self {
-        Self { params, files, base, file_name, environments, run, scans: FileScans::default() }
+    /// With what stages see of the code (see the fields); all else is empty.
+    pub fn new(files: Arc<Vec<SourceFile>>, base: String, file_name: String) -> Self {
+        Self {
+            params: BTreeMap::new(),
+            files,
+            base,
+            file_name,
+            environments: BTreeMap::new(),
+            service_urls: BTreeMap::new(),
+            run: BTreeMap::new(),
+            images: BTreeMap::new(),
+            secret_versions: BTreeMap::new(),
+            scans: FileScans::default(),
+        }
+    }
+
+    /// What a `verify` stage is expanded with: the service is reached at its candidate's address, all else is the same.
+    #[must_use]
+    pub fn with_candidate(&self, service: &StageName, url: &str) -> Self {
+        let mut context = self.clone();
+        context.service_urls.insert(service.clone(), url.to_owned());
+        context
     }
 
     /// The files a stage sees, sorted by path.
@@ -114,12 +140,9 @@ impl KeyContext {
         resolved: &ResolvedInputs,
     ) -> Result<KeyParts, EvalError> {
         let stage = &pipeline.stages[&task.id.stage];
-        let Expanded { command, env } = self.expanded(stage, task, resolved, Places::Marks)?;
-        let (environment, platform) = self
-            .environments
-            .get(&stage.name)
-            .cloned()
-            .unwrap_or_else(|| (Digest::of(b""), String::new()));
+        let Expanded { command, args, env } =
+            self.expanded(stage, task, resolved, Places::Marks)?;
+        let (environment, platform) = self.environment(stage);
         let batch = stage.batch();
         Ok(KeyParts {
             format: KEY_FORMAT,
@@ -129,11 +152,7 @@ impl KeyContext {
             platform,
             files: self.scan(stage).digest,
             inputs: input_parts(pipeline, stage, resolved)?,
-            params: stage
-                .params
-                .iter()
-                .filter_map(|name| Some((name.clone(), self.params.get(name)?.clone())))
-                .collect(),
+            params: self.params_of(stage),
             matrix: task.matrix.iter().cloned().collect(),
             outputs: batch
                 .into_iter()
@@ -143,8 +162,13 @@ impl KeyContext {
             metrics: batch.and_then(|batch| batch.metrics.clone()),
             values: batch.and_then(|batch| batch.values.clone()),
             workdir: stage.workdir.clone(),
-            network: "default".to_owned(),
-            secrets: BTreeMap::new(),
+            network: network(stage).to_owned(),
+            secrets: stage
+                .secrets
+                .iter()
+                .map(|(variable, takes)| (variable.clone(), takes.id.to_string()))
+                .collect(),
+            args,
         })
     }
 
@@ -192,8 +216,26 @@ impl KeyContext {
         Ok(true)
     }
 
-    fn scan(&self, stage: &Stage) -> Arc<Scan> {
-        self.scans.scan(&self.files, &self.base, &self.file_name, stage.files.as_deref())
+    pub(super) fn scan(&self, stage: &Stage) -> Arc<Scan> {
+        // The image's own program sees nothing of the repo unless the stage says so.
+        let nothing = (stage.run.is_none() && stage.files.is_none()).then_some(&[][..]);
+        let globs = nothing.or(stage.files.as_deref());
+        self.scans.scan(&self.files, &self.base, &self.file_name, globs)
+    }
+
+    /// Digest of the environment's definition, and the platform: in a container that is the image, with and without `run`.
+    pub(super) fn environment(&self, stage: &Stage) -> (Digest, String) {
+        let (digest, platform) = match self.environments.get(&stage.name) {
+            Some((digest, platform)) => (*digest, platform.clone()),
+            None => (Digest::of(b""), String::new()),
+        };
+        let image = self.images.get(&stage.name);
+        (digest, image.cloned().unwrap_or(platform))
+    }
+
+    pub(super) fn params_of(&self, stage: &Stage) -> BTreeMap<ParamName, Scalar> {
+        let named = stage.params.iter();
+        named.filter_map(|name| Some((name.clone(), self.params.get(name)?.clone()))).collect()
     }
 
     fn expanded(
@@ -224,25 +266,54 @@ impl KeyContext {
                 vec!["sh".to_owned(), "-e".to_owned(), "-c".to_owned(), text]
             }
         };
+        let args = match &stage.args {
+            None => None,
+            Some(args) => Some(args.iter().map(plain).collect::<Result<_, _>>()?),
+        };
         let env = stage
             .env
             .iter()
             .map(|(name, value)| Ok((name.clone(), plain(value)?)))
             .collect::<Result<_, EvalError>>()?;
-        Ok(Expanded { command, env })
+        Ok(Expanded { command, args, env })
     }
 }
 
+/// `container.network`
+pub(super) fn network(stage: &Stage) -> &'static str {
+    if stage.container.no_network { "none" } else { "default" }
+}
+
 /// Inputs with their digests. A placed one reads `./data/iris.csv`, one in the inputs folder `iris.csv`: the name it keeps.
-fn input_parts(
+pub(super) fn input_parts(
     pipeline: &Pipeline,
     stage: &Stage,
     resolved: &ResolvedInputs,
 ) -> Result<BTreeMap<InputName, InputPart>, EvalError> {
     let mut parts = BTreeMap::new();
     for (name, input) in &stage.inputs {
-        let Input::Output { stage: from, output, path } = input else {
-            continue;
+        let (from, output, path) = match input {
+            Input::Output { stage, output, path } => (stage, output, path),
+            Input::Live { service, input, optional } => {
+                let part = live::input(resolved, name, service, input, *optional)?;
+                parts.extend(part.map(|part| (name.clone(), part)));
+                continue;
+            }
+            Input::Outside { wanted, path } => {
+                let Some(digest) = resolved.outside.get(&wanted.id()) else {
+                    return Err(EvalError {
+                        source_text: format!("inputs.{name}"),
+                        why: format!("`{}` was not fetched", wanted.address),
+                    });
+                };
+                let path = match path {
+                    Some(placed) => format!("./{placed}"),
+                    None => wanted.file_name_or(name.as_str()),
+                };
+                parts.insert(name.clone(), InputPart { digest: *digest, path });
+                continue;
+            }
+            Input::Later => continue,
         };
         let digest = resolved.stages.get(from).and_then(|result| result.outputs.get(output));
         let Some(digest) = digest else {

@@ -7,10 +7,17 @@ mod stages;
 
 mod files;
 pub mod key;
+mod live;
+pub mod marks;
+pub mod release;
+mod results;
 mod scope;
 
+pub mod around;
 pub mod causes;
 pub mod pick;
+mod planner;
+pub mod rollout_words;
 mod told;
 pub mod verdict;
 pub mod why;
@@ -22,8 +29,11 @@ mod expression_tests;
 #[cfg(test)]
 mod testing;
 
+pub use around::{Around, OutsideFact};
+pub use files::seen_files;
 pub use graph::{Graph, PlannedTask, TaskIndex};
 pub use key::{KeyContext, ResolvedInputs};
 pub use pick::pick_winner;
+pub use planner::plan;
 pub use selection::resolve_selection;
-pub use verdict::{Plan, Verdict, plan};
+pub use verdict::{Plan, SharedResults, Verdict};

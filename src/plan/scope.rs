@@ -2,35 +2,62 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::graph::PlannedTask;
 use super::key::{KeyContext, Paths, ResolvedInputs, StageResult};
+use super::marks::mark;
+use super::{live, results};
+use crate::names::InputName;
 use crate::scalar::Scalar;
 use crate::spec::expression::{Expression, Piece};
-use crate::spec::pipeline::{Command, Stage};
+use crate::spec::pipeline::{Command, Input, ReadyProbe, Stage};
 use crate::spec::{Scope, Template};
 
 /// What stands for values that differ from run to run.
 #[derive(Clone, Copy)]
 pub(super) enum Places<'a> {
-    /// For keys: a mark that says which path or identity is meant.
+    /// For keys and releases: a mark that says which value is meant.
     Marks,
     /// For execution: these paths, and the run's own identity.
     Real(&'a Paths),
+    /// To see whether an expression leaves marks alone: [`trial`] in place of each.
+    Trial,
 }
 
-/// Around a mark. No text of a pipeline file holds this character, so a mark is never taken for a written path.
-const MARK: char = '\u{1a}';
+/// What stands for a mark on trial: nothing that changes texts leaves it as it is.
+pub(super) fn trial(name: &str) -> String {
+    format!("/Trial of/{name}")
+}
 
-/// Every `${{ … }}` in what the stage executes.
+impl Places<'_> {
+    /// What stands for a value by its name; none for real ones.
+    fn stand_in(self, name: &str) -> Option<Scalar> {
+        match self {
+            Self::Marks => Some(mark(name)),
+            Self::Trial => Some(Scalar::Text(trial(name))),
+            Self::Real(_) => None,
+        }
+    }
+}
+
+/// Every text with `${{ … }}` in what the stage executes; of a service also what asks whether it is ready.
 pub(super) fn executed(stage: &Stage) -> impl Iterator<Item = &Template> {
-    let command: &[Template] = match &stage.run {
-        Some(Command::Shell(text)) => std::slice::from_ref(text),
-        Some(Command::List(words)) => words,
-        None => &[],
-    };
-    command.iter().chain(stage.env.values())
+    let ready = stage.service().and_then(|service| match &service.ready {
+        ReadyProbe::Run(command) => Some(command),
+        ReadyProbe::Http(_) | ReadyProbe::Tcp => None,
+    });
+    let commands = stage.run.iter().chain(ready);
+    let words = commands.flat_map(|command| match command {
+        Command::Shell(text) => std::slice::from_ref(text),
+        Command::List(words) => words,
+    });
+    words.chain(stage.args.iter().flatten()).chain(stage.env.values())
+}
+
+/// Every expression that decides whether and how the stage runs. The gate of a service is none of them.
+pub(super) fn named(stage: &Stage) -> impl Iterator<Item = &Expression> {
+    executed(stage).flat_map(expressions).chain(&stage.when)
 }
 
 /// The expressions of a template.
@@ -51,21 +78,6 @@ pub(super) fn literal(template: &Template) -> Option<String> {
             Piece::Expression(_) => None,
         })
         .collect()
-}
-
-/// A text with its marks written as the expressions they stand for: for people.
-pub(super) fn without_marks(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for (number, piece) in text.split(MARK).enumerate() {
-        if number % 2 == 1 {
-            shown.push_str("${{ ");
-            shown.push_str(piece);
-            shown.push_str(" }}");
-        } else {
-            shown.push_str(piece);
-        }
-    }
-    shown
 }
 
 /// The scope of one task. Of other stages it holds those whose results the stage's expressions name, as far as they
@@ -92,83 +104,76 @@ pub(super) fn scope(
         scope.set_scalar("matrix", axis.as_str(), value);
     }
     for field in ["id", "commit", "ref", "dirty", "base"] {
-        let identity = matches!(field, "id" | "commit") && matches!(places, Places::Marks);
-        let value = match context.run.get(field) {
-            _ if identity => mark("run", field),
-            Some(value) => value.clone(),
-            None => Scalar::Text(String::new()),
+        let identity = matches!(field, "id" | "commit");
+        let stand_in = identity.then(|| places.stand_in(&format!("run.{field}"))).flatten();
+        let value = match (stand_in, context.run.get(field)) {
+            (Some(mark), _) => mark,
+            (None, Some(value)) => value.clone(),
+            (None, None) => Scalar::Text(String::new()),
         };
         scope.set_scalar("run", field, &value);
     }
-    let outputs = stage.batch().into_iter().flat_map(|batch| batch.outputs.keys());
-    let of = |paths: fn(&Paths) -> &BTreeMap<String, String>, root: &str, name: &str| match places {
-        Places::Marks => Some(mark(root, name)),
-        Places::Real(real) => paths(real).get(name).cloned().map(Scalar::Text),
+    if stage.service().is_some()
+        && let Some(port) = places.stand_in("port")
+    {
+        scope.roots.insert("port".to_owned(), port.to_json());
+    }
+    let value = |real: fn(&Paths) -> &BTreeMap<String, String>, root: &str, name: &str| match places
+    {
+        Places::Real(paths) => real(paths).get(name).cloned().map(Scalar::Text),
+        Places::Marks | Places::Trial => places.stand_in(&format!("{root}.{name}")),
     };
-    for name in stage.inputs.keys() {
-        if let Some(value) = of(|paths| &paths.inputs, "inputs", name.as_str()) {
+    for (name, input) in &stage.inputs {
+        if is_absent(name, input, resolved) {
+            set_none(&mut scope, "inputs", name.as_str());
+        } else if let Some(value) = value(|paths| &paths.inputs, "inputs", name.as_str()) {
             scope.set_scalar("inputs", name.as_str(), &value);
         }
     }
-    for name in outputs {
-        if let Some(value) = of(|paths| &paths.outputs, "outputs", name.as_str()) {
+    for name in stage.batch().into_iter().flat_map(|batch| batch.outputs.keys()) {
+        if let Some(value) = value(|paths| &paths.outputs, "outputs", name.as_str()) {
             scope.set_scalar("outputs", name.as_str(), &value);
         }
     }
-    let named = executed(stage).flat_map(expressions).chain(&stage.when);
-    for name in named.flat_map(|expression| &expression.references.results) {
-        if let Some(result) = resolved.stages.get(name)
-            && !scope.roots.contains_key(name.as_str())
-        {
-            set_result(&mut scope, name.as_str(), result);
+    let gate = stage.service().map(|service| service.gate.as_slice()).unwrap_or_default();
+    for references in named(stage).chain(gate).map(|expression| &expression.references) {
+        for name in &references.results {
+            if let Some(result) = resolved.stages.get(name)
+                && !scope.roots.contains_key(name.as_str())
+            {
+                set_result(&mut scope, name.as_str(), result);
+            }
+        }
+        for name in &references.services {
+            if let Some(url) = context.service_urls.get(name) {
+                set_url(&mut scope, name.as_str(), url);
+            }
         }
     }
+    live::set_named(&mut scope, resolved, named(stage));
     scope
 }
 
-fn mark(root: &str, name: &str) -> Scalar {
-    Scalar::Text(format!("{MARK}{root}.{name}{MARK}"))
+/// Whether an input is one of the live release and there is none.
+fn is_absent(name: &InputName, input: &Input, resolved: &ResolvedInputs) -> bool {
+    let Input::Live { service, input, optional } = input else { return false };
+    matches!(live::input(resolved, name, service, input, *optional), Ok(None))
+}
+
+fn set_none(scope: &mut Scope, root: &str, name: &str) {
+    if let Some(Value::Object(object)) = scope.roots.get_mut(root) {
+        object.insert(name.to_owned(), Value::Null);
+    }
+}
+
+fn set_url(scope: &mut Scope, service: &str, url: &str) {
+    if let Some(Value::Object(services)) = scope.roots.get_mut("services") {
+        services.insert(service.to_owned(), json!({ "url": url }));
+    }
 }
 
 fn set_result(scope: &mut Scope, stage: &str, result: &StageResult) {
-    let metrics: Map<String, Value> =
-        result.metrics.iter().map(|(name, value)| (name.clone(), number(*value))).collect();
-    let mut values = Map::new();
-    for (name, value) in &result.values {
-        values.insert(name.clone(), value.to_json());
-        scope.spelled.insert(format!("{stage}.values.{name}"), value.to_string());
-    }
-    let mut both = Map::new();
-    both.insert("metrics".to_owned(), Value::Object(metrics));
-    both.insert("values".to_owned(), Value::Object(values));
-    scope.roots.insert(stage.to_owned(), Value::Object(both));
-}
-
-/// A metric as JSON: a whole one without a fraction, so that `--trees ${{ x.metrics.trees }}` reads `100`, not `100.0`.
-fn number(value: f64) -> Value {
-    const EXACT: f64 = 9_007_199_254_740_992.0;
-    if value.fract() == 0.0 && value.abs() < EXACT {
-        #[expect(clippy::cast_possible_truncation, reason = "whole and below 2^53")]
-        return Value::from(value as i64);
-    }
-    serde_json::Number::from_f64(value).map_or(Value::Null, Value::Number)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn marks_read_as_expressions() {
-        let Scalar::Text(mark) = mark("inputs", "dataset") else { unreachable!() };
-        assert_eq!(without_marks(&format!("cat '{mark}'")), "cat '${{ inputs.dataset }}'");
-        assert_eq!(without_marks("plain"), "plain");
-    }
-
-    #[test]
-    fn whole_metrics_have_no_fraction() {
-        assert_eq!(number(100.0).to_string(), "100");
-        assert_eq!(number(0.25).to_string(), "0.25");
-        assert_eq!(number(1e300).to_string(), "1e+300");
-    }
+    let metrics = results::of_metrics(&result.metrics);
+    let values = results::of_values(scope, stage, &result.values);
+    scope.roots.insert(stage.to_owned(), results::both(metrics, values));
 }

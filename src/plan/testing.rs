@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-use super::graph::Graph;
+use super::around::{Around, OutsideFact};
+use super::graph::{Graph, PlannedTask};
 use super::key::KeyContext;
-use super::verdict::{Plan, plan};
+use super::planner::plan;
+use super::verdict::Plan;
 use crate::digest::{Digest, Key};
 use crate::event::{KeyParts, Metrics, Outputs, Selection};
 use crate::names::{RunId, StageName, TaskId};
+use crate::release::Release;
 use crate::scalar::Scalar;
 use crate::source::{Mode, SourceFile};
 use crate::spec::Template;
@@ -52,6 +55,11 @@ pub(super) fn stage(text: &str) -> Draft {
     let mut outputs = IndexMap::new();
     outputs.insert(name("out"), format!("data/{text}.txt"));
     Draft(Stage {
+        image: None,
+        pull: crate::spec::pipeline::Pull::default(),
+        container: crate::spec::pipeline::ContainerSpec::default(),
+        args: None,
+        secrets: indexmap::IndexMap::new(),
         name: name(text),
         needs: Vec::new(),
         when: Vec::new(),
@@ -83,7 +91,7 @@ impl Draft {
     pub(super) fn batch(&mut self) -> &mut Batch {
         match &mut self.0.kind {
             StageKind::Batch(batch) => batch,
-            StageKind::Service => unreachable!("drafts are batch stages"),
+            StageKind::Service(_) => unreachable!("drafts are batch stages"),
         }
     }
 
@@ -148,7 +156,9 @@ pub(super) fn pipeline(stages: impl IntoIterator<Item = Draft>) -> Pipeline {
         on_failure: None,
         on_exit: None,
         timeout: None,
+        volumes: indexmap::IndexSet::new(),
         unavailable: Vec::new(),
+        needs_containers: Vec::new(),
         warnings: Vec::new(),
     }
 }
@@ -166,12 +176,9 @@ pub(super) fn files(paths: &[&str]) -> Arc<Vec<SourceFile>> {
 
 pub(super) fn context() -> KeyContext {
     KeyContext::new(
-        BTreeMap::new(),
         files(&["pipeline.yaml", "train.py"]),
         String::new(),
         "pipeline.yaml".to_owned(),
-        BTreeMap::new(),
-        BTreeMap::new(),
     )
 }
 
@@ -189,6 +196,8 @@ pub(super) struct World {
     pub(super) records: BTreeMap<Key, Record>,
     pub(super) history: BTreeMap<TaskId, KeyParts>,
     pub(super) broken: BTreeMap<Key, Vec<Digest>>,
+    pub(super) live: BTreeMap<StageName, Release>,
+    pub(super) outside: BTreeMap<Digest, OutsideFact>,
     pub(super) looked_up: usize,
     /// Outputs are the same whatever the key: early cut-off.
     pub(super) same_outputs: bool,
@@ -208,7 +217,8 @@ impl World {
         let graph = Graph::new(pipeline, selection);
         let (records, broken) = (&self.records, &self.broken);
         let looked_up = &mut self.looked_up;
-        plan(pipeline, &graph, context, &self.history, MADE_AT + 5_000, &mut |key| {
+        let around = Around { live: self.live.clone(), outside: self.outside.clone() };
+        plan(pipeline, &graph, context, &around, &self.history, MADE_AT + 5_000, &mut |key| {
             *looked_up += 1;
             match (broken.get(key), records.get(key)) {
                 (Some(missing), _) => Lookup::Broken { missing: missing.clone() },
@@ -233,6 +243,13 @@ impl World {
             let mut results = Vec::new();
             for index in graph.copies(&stage.name) {
                 let task = &graph.tasks[index];
+                if stage.service().is_some() {
+                    self.release(pipeline, context, task, &resolved);
+                    continue;
+                }
+                resolved.live = self.live.clone();
+                let around = Around { live: BTreeMap::new(), outside: self.outside.clone() };
+                resolved.outside = around.fetched().collect();
                 let Ok(parts) = context.key_parts(pipeline, task, &resolved) else { continue };
                 let key = parts.key();
                 let record = self.records.entry(key).or_insert_with(|| {
@@ -262,6 +279,37 @@ impl World {
     }
 }
 
+impl World {
+    /// Does what a run would do with a service whose gate passes.
+    fn release(
+        &mut self,
+        pipeline: &Pipeline,
+        context: &KeyContext,
+        task: &PlannedTask,
+        resolved: &super::ResolvedInputs,
+    ) {
+        let Ok(behaviour) = context.behaviour(pipeline, task, resolved) else { return };
+        let before = self.live.get(&task.id.stage);
+        if before.is_some_and(|live| live.behaviour.digest() == behaviour.digest()) {
+            return;
+        }
+        let service = pipeline.stages[&task.id.stage].service().unwrap();
+        let mut release =
+            crate::release::testing::release(before.map_or(1, |live| live.number + 1));
+        release.behaviour = behaviour;
+        release.notes.replicas = service.replicas;
+        release.notes.route.clone_from(&service.route);
+        let metrics = resolved.stages.iter().map(|(name, of)| (name.clone(), of.metrics.clone()));
+        release.notes.metrics = metrics.collect();
+        self.live.insert(task.id.stage.clone(), release);
+    }
+}
+
+/// A pipeline as it stands in a file.
+pub(super) fn read(text: &str) -> Pipeline {
+    crate::spec::load("pipeline.yaml", text.as_bytes()).unwrap()
+}
+
 /// A record of a key whose outputs are decided by `seed`.
 fn record(key: Key, parts: &KeyParts, seed: &str, metric: Option<(&str, f64)>) -> Record {
     let outputs: Outputs = parts
@@ -282,5 +330,6 @@ fn record(key: Key, parts: &KeyParts, seed: &str, metric: Option<(&str, f64)>) -
         peak_memory: 0,
         made_by: RunId::new(MADE_AT, 1),
         made_at: MADE_AT,
+        made_on: None,
     }
 }

@@ -1,21 +1,17 @@
 //! What a run would do, and why, as far as records reach.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::graph::{Graph, Part, PlannedTask, TaskIndex};
-use super::key::{KeyContext, ResolvedInputs, StageResult};
-use super::pick::pick_winner;
-use super::scope::{executed, expressions};
-use super::stages::StageGraph;
+use super::graph::Part;
+use super::release::GateAnswer;
 pub use super::told::told;
 use super::why;
 use crate::digest::Key;
-use crate::event::{KeyParts, Reason};
-use crate::names::{StageName, TaskId};
-use crate::spec::Pipeline;
-use crate::spec::pipeline::{Cache, Input, Stage};
+use crate::event::{FieldChange, KeyParts, Maker, Reason};
+use crate::names::{ReleaseId, RunId, StageName, TaskId};
+use crate::spec::pipeline::{Cache, Stage};
 use crate::store::{Lookup, Record};
 
 /// What would happen to every task.
@@ -23,6 +19,38 @@ use crate::store::{Lookup, Record};
 pub struct Plan {
     /// The tasks, as in the graph.
     pub verdicts: Vec<Verdict>,
+    /// Services that are live and not in the file any more: a run that ends well takes them down.
+    pub leaving: Vec<StageName>,
+    /// Where results come from, when machines share the store.
+    pub shared: Option<SharedResults>,
+    /// Stages are containers, each with ports of its own.
+    pub in_containers: bool,
+}
+
+/// The results of a shared store that a plan would take.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SharedResults {
+    /// The store, as people know it.
+    pub place: String,
+    /// When it was asked, Unix milliseconds.
+    pub now: u64,
+    /// The run that made each result, and who did.
+    pub made: BTreeMap<Key, (RunId, Maker)>,
+}
+
+impl SharedResults {
+    /// Of the store at `place`, asked at `now` (Unix milliseconds); nothing is found yet.
+    pub fn new(place: String, now: u64) -> Self {
+        Self { place, now, made: BTreeMap::new() }
+    }
+
+    /// Takes in what a look-up found.
+    pub fn saw(&mut self, found: &Lookup) {
+        if let Lookup::Hit(record) = found {
+            let maker = Maker { on: record.made_on.clone(), at: record.made_at };
+            self.made.insert(record.key, (record.made_by, maker));
+        }
+    }
 }
 
 /// What would happen to one task.
@@ -40,7 +68,28 @@ pub enum Verdict {
         /// Why.
         why: Reason,
     },
-    /// It needs what runs first: it runs if that gives something new.
+    /// The service's live release behaves the same: nothing restarts and no gate is asked.
+    Unchanged {
+        /// The live release.
+        release: ReleaseId,
+        /// Its number.
+        number: u64,
+        /// Replicas and route as far as they differ: changed in place.
+        adjust: Vec<FieldChange>,
+    },
+    /// The service gets a new release.
+    RollOut {
+        /// What differs from the live release; empty for the first.
+        why: Vec<FieldChange>,
+        /// What is known of its gate.
+        gate: Gate,
+    },
+    /// The service would get a new release, but its gate is false: the live release stays.
+    Keep {
+        /// What the gate says.
+        gate: Box<GateAnswer>,
+    },
+    /// It needs what runs first: it runs, or is rolled out, if that gives something new.
     Depends {
         /// What has to end first, in task order; shared by the copies of a stage.
         on: Arc<[TaskId]>,
@@ -56,12 +105,26 @@ pub enum Verdict {
     Out,
 }
 
+/// What is known of the gate of a service before the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// It has none.
+    None,
+    /// It holds.
+    Holds,
+    /// It is asked once what it names is there.
+    Open,
+}
+
 /// How many tasks have each verdict.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each field counts the verdict of its name")]
 pub struct Counts {
     pub reuse: usize,
     pub run: usize,
+    pub unchanged: usize,
+    pub rollout: usize,
+    pub keep: usize,
     pub depends: usize,
     pub skip: usize,
     pub fail: usize,
@@ -76,6 +139,9 @@ impl Plan {
             match verdict {
                 Verdict::Reuse { .. } => counts.reuse += 1,
                 Verdict::Run { .. } => counts.run += 1,
+                Verdict::Unchanged { .. } => counts.unchanged += 1,
+                Verdict::RollOut { .. } => counts.rollout += 1,
+                Verdict::Keep { .. } => counts.keep += 1,
                 Verdict::Depends { .. } => counts.depends += 1,
                 Verdict::Skip => counts.skip += 1,
                 Verdict::Fail { .. } => counts.fail += 1,
@@ -85,10 +151,13 @@ impl Plan {
         counts
     }
 
-    /// Whether an `apply` would start anything, or fail trying (`plan --exit-code`).
+    /// Whether an `apply` would start or take down anything, or fail trying (`plan --exit-code`).
     pub fn would_run(&self) -> bool {
         let counts = self.counts();
-        counts.run + counts.depends + counts.fail > 0
+        let adjusts = |verdict: &Verdict| matches!(verdict, Verdict::Unchanged { adjust, .. } if !adjust.is_empty());
+        counts.run + counts.rollout + counts.depends + counts.fail > 0
+            || !self.leaving.is_empty()
+            || self.verdicts.iter().any(adjusts)
     }
 }
 
@@ -148,7 +217,7 @@ impl Question<'_> {
     }
 }
 
-const NEVER_CACHED: &str =
+pub(super) const NEVER_CACHED: &str =
     "not selected and never cached: run without `--only` and `--from`, or select it too";
 
 /// The age of a record that is older than `cache: <duration>` of the stage allows.
@@ -167,254 +236,6 @@ pub fn reason(parts: &KeyParts, before: Option<&KeyParts>) -> Reason {
     };
     let changes = why::changes(before, parts);
     if changes.is_empty() { Reason::NoRecord } else { Reason::Changed(changes) }
-}
-
-/// Follows records as far as they reach. `lookup` answers by key; `history` is what reasons compare with; `now` is in
-/// Unix milliseconds.
-///
-/// Stages are walked once, each after all it needs, and a stage is judged by the stages it needs, not by their copies.
-pub fn plan(
-    pipeline: &Pipeline,
-    graph: &Graph,
-    context: &KeyContext,
-    history: &BTreeMap<TaskId, KeyParts>,
-    now: u64,
-    lookup: &mut dyn FnMut(&Key) -> Lookup,
-) -> Plan {
-    let mut planner = Planner {
-        pipeline,
-        graph,
-        context,
-        history,
-        now,
-        lookup,
-        resolved: ResolvedInputs::default(),
-        outlooks: BTreeMap::new(),
-        verdicts: vec![Verdict::Out; graph.tasks.len()],
-    };
-    for position in StageGraph::of(pipeline).order() {
-        if let Some((_, stage)) = pipeline.stages.get_index(position) {
-            planner.stage(stage);
-        }
-    }
-    Plan { verdicts: planner.verdicts }
-}
-
-/// What is known of a whole stage once its copies are judged.
-enum Outlook {
-    Out,
-    /// Every copy is reused; what it gave is resolved.
-    Known,
-    /// Something of it runs, or may run.
-    Open {
-        /// It surely is not skipped.
-        certain: bool,
-    },
-    Skipped,
-    Failed,
-}
-
-/// What the stages above say of every copy of a stage.
-enum Above {
-    Failed(StageName),
-    Skipped,
-    /// Its key is known.
-    Known,
-    /// What decides its key, or whether it runs at all, has to end first.
-    Open {
-        on: Arc<[TaskId]>,
-        certain: bool,
-    },
-}
-
-struct Planner<'a> {
-    pipeline: &'a Pipeline,
-    graph: &'a Graph,
-    context: &'a KeyContext,
-    history: &'a BTreeMap<TaskId, KeyParts>,
-    now: u64,
-    lookup: &'a mut dyn FnMut(&Key) -> Lookup,
-    resolved: ResolvedInputs,
-    outlooks: BTreeMap<&'a StageName, Outlook>,
-    verdicts: Vec<Verdict>,
-}
-
-impl<'a> Planner<'a> {
-    fn stage(&mut self, stage: &'a Stage) {
-        let above = self.above(stage);
-        let mut given: Vec<(u32, StageResult)> = Vec::new();
-        let mut certain = true;
-        for index in self.graph.copies(&stage.name) {
-            let task = &self.graph.tasks[index];
-            let (verdict, result) = if task.part == Part::Out {
-                (Verdict::Out, None)
-            } else {
-                self.task(stage, task, &above)
-            };
-            certain &= match &verdict {
-                Verdict::Depends { .. } => {
-                    matches!(above, Above::Open { certain: true, .. })
-                        && stage.when.iter().all(|when| self.knows(&when.references.results))
-                }
-                _ => true,
-            };
-            given.extend(result.map(|result| (task.id.copy, result)));
-            self.verdicts[index] = verdict;
-        }
-        let outlook = self.outlook(stage, given, certain);
-        self.outlooks.insert(&stage.name, outlook);
-    }
-
-    fn above(&self, stage: &Stage) -> Above {
-        let outlook = |need: &StageName| self.outlooks.get(need);
-        let failed = stage.needs.iter().find(|need| matches!(outlook(need), Some(Outlook::Failed)));
-        if let Some(need) = failed {
-            return Above::Failed(need.clone());
-        }
-        if stage.needs.iter().any(|need| matches!(outlook(need), Some(Outlook::Skipped))) {
-            return Above::Skipped;
-        }
-        let deciding = deciding(stage);
-        let mut on: Vec<TaskIndex> = Vec::new();
-        let mut all_certain = true;
-        for need in &stage.needs {
-            if let Some(Outlook::Open { certain }) = outlook(need)
-                && (!certain || deciding.contains(need))
-            {
-                all_certain &= certain;
-                on.extend(self.graph.copies(need).filter(|index| {
-                    matches!(self.verdicts[*index], Verdict::Run { .. } | Verdict::Depends { .. })
-                }));
-            }
-        }
-        if on.is_empty() {
-            return Above::Known;
-        }
-        on.sort_unstable();
-        let on = on.into_iter().map(|index| self.graph.tasks[index].id.clone()).collect();
-        Above::Open { on, certain: all_certain }
-    }
-
-    fn knows(&self, stages: &[StageName]) -> bool {
-        stages.iter().all(|stage| self.resolved.stages.contains_key(stage))
-    }
-
-    /// The verdict of one task in the run, and what it gave when it is reused.
-    fn task(
-        &mut self,
-        stage: &Stage,
-        task: &PlannedTask,
-        above: &Above,
-    ) -> (Verdict, Option<StageResult>) {
-        match above {
-            Above::Failed(need) => {
-                return (
-                    Verdict::Fail { why: format!("it needs `{need}`, which would fail") },
-                    None,
-                );
-            }
-            Above::Skipped => return (Verdict::Skip, None),
-            Above::Known | Above::Open { .. } => {}
-        }
-        let is_open = matches!(above, Above::Open { .. });
-        let (open, known): (Vec<_>, Vec<_>) =
-            stage.when.iter().partition(|when| is_open && !self.knows(&when.references.results));
-        let holds =
-            self.context.all_hold(self.pipeline, task, &self.resolved, &mut known.into_iter());
-        match holds {
-            Ok(true) => {}
-            Ok(false) => return (Verdict::Skip, None),
-            Err(error) => return (Verdict::Fail { why: error.to_string() }, None),
-        }
-        if let Above::Open { on, certain } = above {
-            let verdict = match (stage.not_cached(), task.part) {
-                (Some(_), Part::ReuseOnly) => Verdict::Fail { why: NEVER_CACHED.to_owned() },
-                (Some(why), _) if open.is_empty() && *certain => {
-                    Verdict::Run { key: None, why: Reason::NotCached(why) }
-                }
-                (None, Part::Forced) if open.is_empty() && *certain => {
-                    Verdict::Run { key: None, why: Reason::Forced }
-                }
-                _ => Verdict::Depends { on: Arc::clone(on) },
-            };
-            return (verdict, None);
-        }
-        let parts = match self.context.key_parts(self.pipeline, task, &self.resolved) {
-            Ok(parts) => parts,
-            Err(error) => return (Verdict::Fail { why: error.to_string() }, None),
-        };
-        let question = Question {
-            stage,
-            part: task.part,
-            parts: &parts,
-            before: self.history.get(&task.id),
-            now: self.now,
-        };
-        let key = parts.key();
-        if let Some(verdict) = question.answer_without_record(key) {
-            return (verdict, None);
-        }
-        let found = (self.lookup)(&key);
-        let verdict = question.answer(key, &found);
-        let result = match (&verdict, found) {
-            (Verdict::Reuse { .. }, Lookup::Hit(record)) => {
-                let Record { outputs, metrics, values, .. } = *record;
-                Some(StageResult { outputs, metrics, values })
-            }
-            _ => None,
-        };
-        (verdict, result)
-    }
-
-    /// Sums a stage up, and resolves what it gave when every copy is reused.
-    fn outlook(
-        &mut self,
-        stage: &Stage,
-        mut given: Vec<(u32, StageResult)>,
-        certain: bool,
-    ) -> Outlook {
-        let copies = self.graph.copies(&stage.name);
-        let any = |wanted: fn(&Verdict) -> bool| self.verdicts[copies.clone()].iter().any(wanted);
-        if any(|verdict| matches!(verdict, Verdict::Fail { .. })) {
-            return Outlook::Failed;
-        }
-        if any(|verdict| matches!(verdict, Verdict::Skip)) {
-            return Outlook::Skipped;
-        }
-        if any(|verdict| matches!(verdict, Verdict::Run { .. } | Verdict::Depends { .. })) {
-            return Outlook::Open { certain };
-        }
-        if any(|verdict| matches!(verdict, Verdict::Out)) {
-            return Outlook::Out;
-        }
-        let winner = match stage.batch().and_then(|batch| batch.pick.as_ref()) {
-            Some(pick) => {
-                let copies = given.iter().map(|(copy, result)| (*copy, &result.metrics));
-                match pick_winner(pick, copies) {
-                    Some((winner, _)) => winner,
-                    None => return Outlook::Failed,
-                }
-            }
-            // Nothing can be named of a matrix without `pick`.
-            None if given.len() != 1 => return Outlook::Known,
-            None => given[0].0,
-        };
-        given.retain(|(copy, _)| *copy == winner);
-        self.resolved
-            .stages
-            .extend(given.into_iter().map(|(_, result)| (stage.name.clone(), result)));
-        Outlook::Known
-    }
-}
-
-/// The stages whose results decide a stage's key, or whether it runs.
-fn deciding(stage: &Stage) -> BTreeSet<&StageName> {
-    let inputs = stage.inputs.values().filter_map(|input| match input {
-        Input::Output { stage, .. } => Some(stage),
-        Input::Later => None,
-    });
-    let named = executed(stage).flat_map(expressions).chain(&stage.when);
-    inputs.chain(named.flat_map(|expression| &expression.references.results)).collect()
 }
 
 #[cfg(test)]

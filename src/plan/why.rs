@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use super::scope::without_marks;
+use super::marks::without_marks;
 use crate::digest::Digest;
 use crate::event::{FieldChange, InputPart, KeyParts, NotCached, Reason};
 use crate::words::{count, duration, millis, shell_words};
@@ -17,7 +17,7 @@ pub fn changes(was: &KeyParts, is: &KeyParts) -> Vec<FieldChange> {
     }
     list.map("env", &was.env, &is.env);
     list.digest("environment", was.environment, is.environment);
-    list.field("platform", &was.platform, &is.platform);
+    list.platform(&was.platform, &is.platform);
     list.digest("files", was.files, is.files);
     list.inputs(&was.inputs, &is.inputs);
     list.map("params", &was.params, &is.params);
@@ -28,25 +28,56 @@ pub fn changes(was: &KeyParts, is: &KeyParts) -> Vec<FieldChange> {
     list.field("workdir", &was.workdir, &is.workdir);
     list.field("network", &was.network, &is.network);
     list.map("secrets", &was.secrets, &is.secrets);
+    list.words("args", was.args.as_deref(), is.args.as_deref());
     list.0
 }
 
-struct List(Vec<FieldChange>);
+/// Differences as they are found.
+pub(super) struct List(pub(super) Vec<FieldChange>);
 
 impl List {
-    fn push(&mut self, field: impl Into<String>, was: Option<String>, is: Option<String>) {
+    pub(super) fn push(
+        &mut self,
+        field: impl Into<String>,
+        was: Option<String>,
+        is: Option<String>,
+    ) {
         self.0.push(FieldChange { field: field.into(), was, is });
     }
 
-    fn field(&mut self, field: &str, was: &str, is: &str) {
+    pub(super) fn field(&mut self, field: &str, was: &str, is: &str) {
         if was != is {
             self.push(field, Some(was.to_owned()), Some(is.to_owned()));
         }
     }
 
-    fn optional(&mut self, field: &str, was: Option<&String>, is: Option<&String>) {
+    pub(super) fn optional(&mut self, field: &str, was: Option<&String>, is: Option<&String>) {
         if was != is {
             self.push(field, was.cloned(), is.cloned());
+        }
+    }
+
+    /// An image by a short id; from a process to a container and back by both names.
+    fn platform(&mut self, was: &str, is: &str) {
+        if was == is {
+            return;
+        }
+        match (image(was), image(is)) {
+            (Some(was), Some(is)) => self.push("image", Some(was), Some(is)),
+            (before, after) => {
+                let named = |platform: &str, image: Option<String>| {
+                    image.map_or(platform.to_owned(), |id| format!("image {id}"))
+                };
+                self.push("platform", Some(named(was, before)), Some(named(is, after)));
+            }
+        }
+    }
+
+    /// A list of words that may be absent.
+    pub(super) fn words(&mut self, field: &str, was: Option<&[String]>, is: Option<&[String]>) {
+        let text = |words: &[String]| command(words);
+        if was != is {
+            self.push(field, was.map(text), is.map(text));
         }
     }
 
@@ -56,7 +87,7 @@ impl List {
         }
     }
 
-    fn map<N: Ord + Display, V: PartialEq + Display>(
+    pub(super) fn map<N: Ord + Display, V: PartialEq + Display>(
         &mut self,
         field: &str,
         was: &BTreeMap<N, V>,
@@ -99,12 +130,21 @@ fn both<'a, N: Ord, V>(
     names.into_iter().map(|name| (name, was.get(name), is.get(name)))
 }
 
+/// The image that a platform is, as Docker shows ids: the first 12 digits. What `plan` did not find here goes by its name.
+fn image(platform: &str) -> Option<String> {
+    if let Some(name) = platform.strip_prefix("absent:") {
+        return Some(format!("{name} (not here)"));
+    }
+    let id = platform.strip_prefix("sha256:")?;
+    Some(id.get(..12).unwrap_or(id).to_owned())
+}
+
 fn short(digest: Digest) -> String {
     format!("b3:{}…", &digest.hex()[..8])
 }
 
 /// A command for people: the text given to the shell, or the words with quotes where they need them.
-fn command(words: &[String]) -> String {
+pub(super) fn command(words: &[String]) -> String {
     if let [shell, errexit, flag, text] = words
         && (shell.as_str(), errexit.as_str(), flag.as_str()) == ("sh", "-e", "-c")
     {
@@ -130,7 +170,7 @@ pub fn words(reason: &Reason) -> String {
             }
             named.join(", ")
         }
-        Reason::NoRecord => "its record is gone from the store".to_owned(),
+        Reason::NoRecord => "the store has no record of it any more".to_owned(),
         Reason::NotCached(why) => format!("not cached: {}", not_cached(*why)),
         Reason::Forced => "forced".to_owned(),
         Reason::RecordBroken { missing } => match missing.as_slice() {
@@ -141,6 +181,12 @@ pub fn words(reason: &Reason) -> String {
         },
         Reason::Expired { age } => {
             format!("its record is {} old, more than `cache` allows", duration(millis(*age)))
+        }
+        Reason::NotFetched { input, changed: true } => {
+            format!("its input `{input}` changed at its source")
+        }
+        Reason::NotFetched { input, changed: false } => {
+            format!("its input `{input}` has to be fetched")
         }
         Reason::Retry { of } => format!("retry of attempt {of}"),
     }
@@ -160,7 +206,7 @@ fn change(change: &FieldChange) -> String {
     let field = change.field.as_str();
     match (field, change.was.as_deref(), change.is.as_deref()) {
         ("files" | "environment", ..) => format!("its {field} changed"),
-        ("format", ..) => "flowrun's key format changed".to_owned(),
+        ("format", ..) => "flowrun's own format changed".to_owned(),
         (_, None, None) => format!("{field} changed"),
         (_, None, Some(is)) if fits(is) => format!("{field}: {} is new", shown(is)),
         (_, None, Some(_)) => format!("{field} is new"),

@@ -157,7 +157,12 @@ pub fn diff_text(now: u64, a: &RunSide, b: &RunSide, colour: bool) -> String {
 }
 
 /// A heading with what is below it, or `name: the same`.
-fn section<T>(items: &[T], name: &str, none: &str, below: impl Fn(&[T]) -> String) -> String {
+pub(super) fn section<T>(
+    items: &[T],
+    name: &str,
+    none: &str,
+    below: impl Fn(&[T]) -> String,
+) -> String {
     if items.is_empty() {
         let none = if none.is_empty() { "the same" } else { none };
         format!("{name}: {none}\n")
@@ -166,7 +171,7 @@ fn section<T>(items: &[T], name: &str, none: &str, below: impl Fn(&[T]) -> Strin
     }
 }
 
-fn arrow(was: Option<&str>, is: Option<&str>) -> String {
+pub(super) fn arrow(was: Option<&str>, is: Option<&str>) -> String {
     let shown = |text: Option<&str>| match text {
         None => "-".to_owned(),
         Some("") => "''".to_owned(),
@@ -176,7 +181,7 @@ fn arrow(was: Option<&str>, is: Option<&str>) -> String {
 }
 
 /// `+0.04`; empty when equal or unknown.
-fn delta_words(was: Option<f64>, is: Option<f64>) -> String {
+pub(super) fn delta_words(was: Option<f64>, is: Option<f64>) -> String {
     match (was, is) {
         (Some(was), Some(is)) if (is - was).abs() > 0.0 => {
             let sign = if is > was { "+" } else { "" };
@@ -211,29 +216,16 @@ pub fn diff_json(a: &RunSide, b: &RunSide) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest::Digest;
-    use crate::event::{KEY_FORMAT, RunOutcome};
+    use crate::event::RunOutcome;
     use crate::report::testing::{failed_run, other_run, run_row, task, task_row};
     use crate::scalar::Scalar;
     use crate::state::RunState;
 
     fn parts(seed: &str) -> KeyParts {
+        let command = vec!["python".to_owned(), "train.py".to_owned()];
         KeyParts {
-            format: KEY_FORMAT,
-            command: vec!["python".to_owned(), "train.py".to_owned()],
-            env: BTreeMap::new(),
-            environment: Digest::of(b"environment"),
-            platform: "linux/x86_64 3.12.1".to_owned(),
-            files: Digest::of(b"files"),
-            inputs: BTreeMap::new(),
             params: BTreeMap::from([("seed".parse().unwrap(), Scalar::plain(seed))]),
-            matrix: BTreeMap::new(),
-            outputs: BTreeMap::new(),
-            metrics: None,
-            values: None,
-            workdir: String::new(),
-            network: String::new(),
-            secrets: BTreeMap::new(),
+            ..KeyParts::of_no_stage(command)
         }
     }
 

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! `event` is an object with one entry, the event as it stands in the journal. `notice` is one of `line`, `waiting`, `preparing`,
-//! `adopted` and `remark`; notices are never journalled and may be dropped when the reader is slow. New kinds may come with any version.
+//! `moving`, `adopted`, `away`, `back` and `remark`; notices are never journalled and may be dropped when the reader is slow. New kinds may come with any version.
 
 use std::io::Write;
 
@@ -65,7 +65,26 @@ fn notice_json(notice: &Notice) -> Value {
         }
         Notice::Waiting { task, why } => waiting_json(task, why),
         Notice::Preparing { task, step } => json!({"preparing": {"task": task, "step": step}}),
+        Notice::Moving { task, how_far } => {
+            let how_far = how_far.map(|far| {
+                let way = if far.up { "up" } else { "down" };
+                json!({
+                    "way": way,
+                    "bytes": far.bytes,
+                    "total": far.total,
+                    "per_second": far.per_second,
+                    "still_for": far.still_for.as_secs_f64(),
+                })
+            });
+            json!({"moving": {"task": task, "how_far": how_far}})
+        }
         Notice::Adopted { task, attempt } => json!({"adopted": {"task": task, "attempt": attempt}}),
+        Notice::Away { part, place, why, help, since, until } => json!({"away": {
+            "part": part, "place": place, "why": why, "help": help, "since": since, "until": until,
+        }}),
+        Notice::Back { part, place, since } => {
+            json!({"back": {"part": part, "place": place, "since": since}})
+        }
         Notice::Remark(text) => json!({"remark": {"text": text}}),
     }
 }
@@ -83,6 +102,7 @@ fn waiting_json(task: &TaskId, why: &Waiting) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Part;
     use crate::report::testing::{Shared, line, run, started, task};
 
     #[test]
@@ -94,11 +114,18 @@ mod tests {
         report.notice(1002, &line(&task("train", 2), "loss \x1b[1m0.1"));
         let why = Waiting::Slot;
         report.notice(1003, &Notice::Waiting { task: task("evaluate", 1), why });
+        let (part, place) = (Part::State, "postgres://db".to_owned());
+        let (why, help) = ("connection refused".to_owned(), "start it".to_owned());
+        let away = Notice::Away { part, place: place.clone(), why, help, since: 900, until: 1900 };
+        report.notice(1004, &away);
+        report.notice(1005, &Notice::Back { part, place, since: 900 });
         insta::assert_snapshot!(out.text(), @r#"
         {"at":1000,"event":{"attempt_started":{"attempt":1,"host":"here","job":"flowrun-01hf7yat000000000000000001-3-1","key":null,"task":{"copy":2,"stage":"train"},"why":"forced"}},"run":"01HF7YAT000000000000000001"}
         {"at":1001,"event":{"run_timed_out":{}},"run":"01HF7YAT000000000000000001"}
         {"at":1002,"notice":{"line":{"attempt":1,"stream":"stdout","task":{"copy":2,"stage":"train"},"text":"loss \u001b[1m0.1"}},"run":"01HF7YAT000000000000000001"}
         {"at":1003,"notice":{"waiting":{"for":{"slot":{}},"task":{"copy":1,"stage":"evaluate"}}},"run":"01HF7YAT000000000000000001"}
+        {"at":1004,"notice":{"away":{"help":"start it","part":"state","place":"postgres://db","since":900,"until":1900,"why":"connection refused"}},"run":"01HF7YAT000000000000000001"}
+        {"at":1005,"notice":{"back":{"part":"state","place":"postgres://db","since":900}},"run":"01HF7YAT000000000000000001"}
         "#);
     }
 

@@ -16,7 +16,7 @@ pub(super) fn live_lines(tally: &Tally, now: u64, paint: Paint) -> Vec<String> {
     let active: Vec<&Followed> = tally
         .tasks
         .iter()
-        .filter(|task| task.stand == Stand::Running || (!task.is_over() && task.step.is_some()))
+        .filter(|task| task.is_active() || (!task.is_over() && task.step.is_some()))
         .collect();
     for task in active.iter().take(RUNNING) {
         lines.push(running_line(task, now, paint));
@@ -29,7 +29,7 @@ pub(super) fn live_lines(tally: &Tally, now: u64, paint: Paint) -> Vec<String> {
     let waiting: Vec<&Followed> = tally
         .tasks
         .iter()
-        .filter(|task| !task.is_over() && task.stand != Stand::Running && task.step.is_none())
+        .filter(|task| !task.is_over() && !task.is_active() && task.step.is_none())
         .collect();
     for task in waiting.iter().take(WAITING) {
         let what = waits_for(tally, task, now);
@@ -45,11 +45,11 @@ pub(super) fn live_lines(tally: &Tally, now: u64, paint: Paint) -> Vec<String> {
 
 fn running_line(task: &Followed, now: u64, paint: Paint) -> String {
     let mut line = format!("▶ {}", task.label);
-    if task.stand == Stand::Running {
+    if task.is_active() {
         if let Some(since) = task.since {
             line = format!("{line}  {}", duration(now.saturating_sub(since)));
         }
-        if task.attempt > 1 {
+        if task.stand == Stand::Running && task.attempt > 1 {
             let attempt = format!("attempt {}", task.attempt);
             line = format!("{line}  {}", paint.with(Tint::Warn, &attempt));
         }

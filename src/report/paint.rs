@@ -42,13 +42,19 @@ impl Paint {
     }
 }
 
+/// A task's state for people.
+pub(super) fn state_word(state: &str) -> &str {
+    if state == "rolling_out" { "rolling out" } else { state }
+}
+
 /// The sign and the colour of a task's state.
 pub(super) fn state_sign(state: &str) -> (&'static str, Tint) {
     match state {
         "done" => ("✓", Tint::Good),
         "reused" => ("↺", Tint::Dim),
         "failed" => ("✗", Tint::Bad),
-        "running" => ("▶", Tint::Plain),
+        "running" | "rolling_out" => ("▶", Tint::Plain),
+        "kept" => ("=", Tint::Warn),
         "retrying" => ("↻", Tint::Warn),
         "cancelled" => ("■", Tint::Warn),
         "blocked" => ("⊘", Tint::Warn),

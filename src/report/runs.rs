@@ -34,6 +34,10 @@ pub(super) fn runs_table<'r>(
         .into_iter()
         .map(|(run, tasks)| {
             let (state, tint) = outcome_words(run.state);
+            let outcome = match run.state {
+                RunState::Ended(outcome) => Some(outcome),
+                RunState::Waiting | RunState::Active => None,
+            };
             let took = run.ended_at.map(|ended| duration(ended.saturating_sub(run.made_at)));
             vec![
                 Field::new(run.id.to_string()),
@@ -41,7 +45,7 @@ pub(super) fn runs_table<'r>(
                 Field::tinted(state, tint),
                 Field::new(age(now, run.ended_at.unwrap_or(run.made_at))),
                 Field::new(took.unwrap_or_default()),
-                Field::new(counts(tasks, run.ended_at.is_some())),
+                Field::new(counts(tasks, outcome)),
                 Field::new(commit_words(&run.created.snapshot)),
             ]
         })

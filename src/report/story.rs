@@ -1,10 +1,12 @@
 //! Events as lasting lines: the same words on a terminal and off it.
 
+use super::failure_lines::failure_lines;
 use super::paint::{Paint, Tint};
+use super::service_story::{is_live, service_told, why_failed, why_skipped};
 use super::tally::{Followed, Tally};
 use crate::event::{Failure, Metrics, Notice, RunEvent};
 use crate::names::TaskId;
-use crate::plan::causes::{end_words, failure_log, failure_words, reason_words, skip_words};
+use crate::plan::causes::{end_words, failure_words, from_words, reason_words};
 use crate::words::{duration, log_line, number, shell_word, visible};
 
 /// A lasting line about a task or the run.
@@ -21,7 +23,12 @@ pub(super) struct Told {
 }
 
 impl Told {
-    fn new(sign: &'static str, tint: Tint, about: String, what: impl Into<String>) -> Self {
+    pub(super) fn new(
+        sign: &'static str,
+        tint: Tint,
+        about: String,
+        what: impl Into<String>,
+    ) -> Self {
         Self { sign, tint, about, what: what.into(), more: Vec::new() }
     }
 }
@@ -40,11 +47,12 @@ pub(super) fn told(
         RunEvent::TakenOver { .. } | RunEvent::Reopened { .. } => {
             Told::new("▶", Tint::Plain, String::new(), format!("run {run} goes on"))
         }
-        RunEvent::TaskReused { task, from, .. } => {
-            Told::new("↺", Tint::Dim, label(task), format!("reused from run {from}"))
+        RunEvent::TaskReused { task, from, made, .. } => {
+            let what = format!("reused {}", from_words(*from, made.as_ref(), Some(at)));
+            Told::new("↺", Tint::Dim, label(task), what)
         }
         RunEvent::TaskSkipped { task, why } => {
-            let what = format!("skipped: {}", skip_words(why, &label));
+            let what = format!("skipped: {}", why_skipped(tally, why));
             Told::new("–", Tint::Dim, label(task), what)
         }
         RunEvent::TaskBlocked { task, by } => {
@@ -65,6 +73,8 @@ pub(super) fn told(
             };
             Told::new("↻", Tint::Warn, label(task), what)
         }
+        // Of a service that went live it was told already.
+        RunEvent::TaskDone { task, .. } if tally.find(task).is_some_and(is_live) => return None,
         RunEvent::TaskDone { task, metrics, .. } => {
             let took =
                 tally.find(task).and_then(|task| task.since).map_or_else(String::new, |since| {
@@ -74,12 +84,8 @@ pub(super) fn told(
             Told::new("✓", Tint::Good, label(task), what)
         }
         RunEvent::TaskFailed { task, cause } => {
-            let mut told = Told::new(
-                "✗",
-                Tint::Bad,
-                label(task),
-                format!("failed: {}", failure_words(cause).0),
-            );
+            let what = format!("failed: {}", why_failed(tally, task, cause));
+            let mut told = Told::new("✗", Tint::Bad, label(task), what);
             told.more = failure_details(tally, task, cause, paint, tail);
             told
         }
@@ -104,23 +110,58 @@ pub(super) fn told(
             String::new(),
             "the run's `timeout` is over, what runs is stopped",
         ),
-        RunEvent::Created(_) | RunEvent::AttemptEnded { .. } | RunEvent::Ended { .. } => {
-            return None;
-        }
+        RunEvent::GateDecided { .. }
+        | RunEvent::RolloutStarted { .. }
+        | RunEvent::RolloutPrepared { .. }
+        | RunEvent::Verified { .. }
+        | RunEvent::RolloutPromoted { .. }
+        | RunEvent::RolloutAbandoned { .. }
+        | RunEvent::RolloutUnchanged { .. } => return service_told(tally, event),
+        RunEvent::Created(_)
+        | RunEvent::LiveSeen { .. }
+        | RunEvent::OutsidePinned { .. }
+        | RunEvent::AttemptEnded { .. }
+        // Who left says why.
+        | RunEvent::Left { .. }
+        | RunEvent::Ended { .. } => return None,
     })
 }
 
 /// What is said of a notice that is worth a lasting line.
-pub(super) fn noted(tally: &Tally, notice: &Notice) -> Option<Told> {
+pub(super) fn noted(tally: &Tally, at: u64, notice: &Notice, paint: Paint) -> Option<Told> {
     Some(match notice {
         Notice::Adopted { task, attempt } => {
             let what = format!("goes on: attempt {attempt} was found running");
             Told::new("▶", Tint::Plain, tally.label(task), what)
         }
+        Notice::Away { part, place, why, help, since, until } => {
+            let (gone, left) = (duration(at.saturating_sub(*since)), until.saturating_sub(at));
+            let what = format!(
+                "waiting for the {part} at {}, which has been away for {gone}: {}; trying for {} more, what runs goes on",
+                visible(place),
+                visible(why),
+                duration(left)
+            );
+            let mut told = Told::new("!", Tint::Warn, String::new(), what);
+            let help = format!(
+                "help: {}; `--{part}-patience` sets how long it is waited for",
+                visible(help)
+            );
+            told.more = vec![paint.with(Tint::Hint, &help)];
+            told
+        }
+        Notice::Back { part, place, since } => {
+            let gone = duration(at.saturating_sub(*since));
+            let what = format!("the {part} at {} answers again, after {gone}", visible(place));
+            Told::new("✓", Tint::Good, String::new(), what)
+        }
         Notice::Remark(text) => {
             Told::new("!", Tint::Warn, String::new(), format!("note: {}", visible(text)))
         }
-        Notice::Line { .. } | Notice::Waiting { .. } | Notice::Preparing { .. } => return None,
+        Notice::Line { .. }
+        | Notice::Waiting { .. }
+        | Notice::Preparing { .. }
+        | Notice::Moving { .. } => return None,
     })
 }
 
@@ -149,8 +190,7 @@ fn failure_details(
     tail: bool,
 ) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
-    let tool: Vec<&str> = failure_log(cause).map(|log| log.lines().collect()).unwrap_or_default();
-    let tool = &tool[tool.len().saturating_sub(20)..];
+    let tool = failure_lines(cause);
     let bar = paint.with(Tint::Dim, "│");
     lines.extend(tool.iter().map(|line| format!("{bar} {}", log_line(line))));
     if let Some(followed) = tally.find(task)
@@ -162,14 +202,15 @@ fn failure_details(
     if let Some(help) = failure_words(cause).1 {
         lines.push(paint.with(Tint::Hint, &format!("help: {help}")));
     }
-    if tool.is_empty() && tally.find(task).is_some_and(has_log) {
+    let is_whole = matches!(cause, Failure::Environment { .. });
+    if !is_whole && tally.find(task).is_some_and(has_log) {
         lines.push(paint.with(Tint::Hint, &log_command(tally, task)));
     }
     lines
 }
 
 fn has_log(task: &Followed) -> bool {
-    task.attempt > 0
+    task.attempt > 0 || task.release.is_some()
 }
 
 fn log_command(tally: &Tally, task: &TaskId) -> String {

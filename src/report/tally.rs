@@ -1,10 +1,12 @@
 //! What a run's events have said so far, as reports need it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
-use crate::event::{JobEnd, Notice, RunEvent, Waiting};
-use crate::names::{RunId, StageName, TaskId};
-use crate::words::log_line;
+use super::services::KnownService;
+use crate::event::{JobEnd, Movement, Notice, RunEvent, Waiting};
+use crate::names::{ReleaseId, RunId, StageName, TaskId};
+use crate::words::{bytes, duration, log_line, millis};
 
 /// Log lines kept of each running task, for the screen and for a failure.
 const TAIL: usize = 10;
@@ -22,6 +24,10 @@ pub struct Tally {
     jobs: u32,
     /// Somebody asked it to stop.
     pub(super) stopping: bool,
+    /// The services of its pipeline.
+    services: BTreeMap<StageName, KnownService>,
+    /// Numbers of releases that were named so far.
+    numbers: BTreeMap<ReleaseId, u64>,
 }
 
 /// One task.
@@ -43,6 +49,12 @@ pub(super) struct Followed {
     pub(super) waits: Option<Waiting>,
     /// Its last log lines, shown as they are.
     pub(super) tail: VecDeque<String>,
+    /// Of a service: the release that is rolled out, or was.
+    pub(super) release: Option<ReleaseId>,
+    /// Of a service: why its release was given up.
+    pub(super) given_up: Option<String>,
+    /// Of a service that was kept: the release that stays live.
+    pub(super) kept: Option<ReleaseId>,
 }
 
 /// Where a task stands.
@@ -51,8 +63,14 @@ pub(super) enum Stand {
     Waiting,
     Running,
     Retrying,
+    /// A service whose new release is started, verified and switched to.
+    RollingOut,
     Done,
+    /// A service whose new release answers.
+    Live,
     Reused,
+    /// A service whose gate kept the live release.
+    Kept,
     Failed,
     Skipped,
     Blocked,
@@ -69,13 +87,29 @@ impl Tally {
         durations: &BTreeMap<TaskId, f64>,
         jobs: u32,
     ) -> Self {
-        let mut tally =
-            Self { run, tasks: Vec::new(), places: BTreeMap::new(), needs, jobs, stopping: false };
+        let mut tally = Self {
+            run,
+            tasks: Vec::new(),
+            places: BTreeMap::new(),
+            needs,
+            jobs,
+            stopping: false,
+            services: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+        };
         for (id, label) in tasks {
             let expected = durations.get(&id).copied();
             tally.add(id, label, expected);
         }
         tally
+    }
+
+    /// Says what is known of the pipeline's services before the run begins.
+    #[must_use]
+    pub fn with_services(mut self, services: BTreeMap<StageName, KnownService>) -> Self {
+        self.numbers.extend(services.values().filter_map(|service| service.live));
+        self.services = services;
+        self
     }
 
     fn add(&mut self, id: TaskId, label: String, expected: Option<f64>) -> usize {
@@ -92,6 +126,9 @@ impl Tally {
             step: None,
             waits: None,
             tail: VecDeque::new(),
+            release: None,
+            given_up: None,
+            kept: None,
         });
         place
     }
@@ -115,6 +152,16 @@ impl Tally {
         self.find(id).map_or_else(|| label_of(id), |task| task.label.clone())
     }
 
+    /// What is known of a service.
+    pub(super) fn service(&self, id: &TaskId) -> Option<&KnownService> {
+        self.services.get(&id.stage)
+    }
+
+    /// The number of a release, when it was named.
+    pub(super) fn number(&self, release: ReleaseId) -> Option<u64> {
+        self.numbers.get(&release).copied()
+    }
+
     /// Takes an event in. For a journal that was written before: events alone, no report.
     pub fn fold(&mut self, at: u64, event: &RunEvent) {
         let (id, stand) = match event {
@@ -135,7 +182,6 @@ impl Tally {
             RunEvent::TaskReused { task, .. } => (task, Stand::Reused),
             RunEvent::TaskSkipped { task, .. } => (task, Stand::Skipped),
             RunEvent::TaskBlocked { task, .. } => (task, Stand::Blocked),
-            RunEvent::TaskDone { task, .. } => (task, Stand::Done),
             RunEvent::TaskFailed { task, .. } => (task, Stand::Failed),
             RunEvent::TaskCancelled { task } => (task, Stand::Cancelled),
             RunEvent::StopWished { .. } | RunEvent::RunTimedOut => {
@@ -146,9 +192,48 @@ impl Tally {
                 self.reopen();
                 return;
             }
+            RunEvent::GateDecided { task, passed: false, live, .. } => {
+                self.task(task).kept = *live;
+                (task, Stand::Kept)
+            }
+            RunEvent::RolloutStarted { task, release, number, .. } => {
+                self.numbers.insert(*release, *number);
+                let task = self.task(task);
+                task.release = Some(*release);
+                (task.since, task.given_up, task.step) = (Some(at), None, None);
+                (&task.id.clone(), Stand::RollingOut)
+            }
+            RunEvent::RolloutPrepared { task, .. } => {
+                self.task(task).step = Some("ready".to_owned());
+                return;
+            }
+            RunEvent::Verified { task, passed, .. } => {
+                self.task(task).step = passed.then(|| "verified".to_owned());
+                return;
+            }
+            RunEvent::RolloutPromoted { task, .. } => (task, Stand::Live),
+            RunEvent::RolloutAbandoned { task, why, .. } => {
+                self.task(task).given_up = Some(why.clone());
+                return;
+            }
+            RunEvent::RolloutUnchanged { task, release, number, .. } => {
+                self.numbers.insert(*release, *number);
+                (task, Stand::Reused)
+            }
+            // A service that went live is over already.
+            RunEvent::TaskDone { task, .. }
+                if self.find(task).is_some_and(|task| task.stand == Stand::Live) =>
+            {
+                return;
+            }
+            RunEvent::TaskDone { task, .. } => (task, Stand::Done),
             RunEvent::Created(_)
             | RunEvent::TakenOver { .. }
             | RunEvent::Picked { .. }
+            | RunEvent::LiveSeen { .. }
+            | RunEvent::OutsidePinned { .. }
+            | RunEvent::GateDecided { .. }
+            | RunEvent::Left { .. }
             | RunEvent::Ended { .. } => return,
         };
         let task = self.task(id);
@@ -162,7 +247,8 @@ impl Tally {
     fn reopen(&mut self) {
         self.stopping = false;
         for task in &mut self.tasks {
-            if !matches!(task.stand, Stand::Done | Stand::Reused | Stand::Skipped) {
+            let stays = [Stand::Done, Stand::Live, Stand::Reused, Stand::Kept, Stand::Skipped];
+            if !stays.contains(&task.stand) {
                 task.stand = Stand::Waiting;
             }
         }
@@ -185,7 +271,16 @@ impl Tally {
                 task.waits = None;
                 task.step = Some(log_line(step).into_owned());
             }
-            Notice::Adopted { .. } | Notice::Remark(_) => {}
+            Notice::Moving { task, how_far } => {
+                let step = how_far.as_ref().map(movement_words);
+                let task = self.task(task);
+                task.waits = None;
+                task.step = step;
+            }
+            Notice::Adopted { .. }
+            | Notice::Away { .. }
+            | Notice::Back { .. }
+            | Notice::Remark(_) => {}
         }
     }
 
@@ -218,7 +313,7 @@ impl Tally {
             };
             known = true;
             let spent = match task.since {
-                Some(since) if task.stand == Stand::Running => {
+                Some(since) if task.is_active() => {
                     std::time::Duration::from_millis(now.saturating_sub(since)).as_secs_f64()
                 }
                 _ => 0.0,
@@ -236,7 +331,9 @@ impl Tally {
     pub(super) fn counts(&self) -> String {
         let words = [
             (Stand::Done, "done"),
+            (Stand::Live, "live"),
             (Stand::Reused, "reused"),
+            (Stand::Kept, "kept"),
             (Stand::Failed, "failed"),
             (Stand::Skipped, "skipped"),
             (Stand::Blocked, "blocked"),
@@ -254,8 +351,27 @@ impl Tally {
 
 impl Followed {
     pub(super) fn is_over(&self) -> bool {
-        !matches!(self.stand, Stand::Waiting | Stand::Running | Stand::Retrying)
+        !self.is_active() && !matches!(self.stand, Stand::Waiting | Stand::Retrying)
     }
+
+    /// Something of it runs.
+    pub(super) fn is_active(&self) -> bool {
+        matches!(self.stand, Stand::Running | Stand::RollingOut)
+    }
+}
+
+/// `uploading: 1.2 GiB of 3.1 GiB, 96 MiB/s, 20.0s to go`; or instead of the rate for how long nothing moved.
+pub(super) fn movement_words(movement: &Movement) -> String {
+    const LONG: Duration = Duration::from_secs(5);
+    let Movement { up, bytes: sum, total, per_second, still_for } = *movement;
+    let way = if up { "uploading" } else { "downloading" };
+    let far = format!("{way}: {} of {}", bytes(sum), bytes(total));
+    if still_for >= LONG && sum < total {
+        return format!("{far}, no byte for {}", duration(millis(still_for) / 1000 * 1000));
+    }
+    let left = total.saturating_sub(sum).checked_div(per_second).unwrap_or(0);
+    let left = if left > 0 { format!(", {} to go", duration(left * 1000)) } else { String::new() };
+    format!("{far}, {}/s{left}", bytes(per_second))
 }
 
 /// The best name without the pipeline: copies are numbered.

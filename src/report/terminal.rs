@@ -82,7 +82,10 @@ impl Report for Terminal {
             let told = match event {
                 RunEvent::AttemptStarted {
                     why: Reason::FirstTime | Reason::NotCached(_), ..
-                } => None,
+                }
+                | RunEvent::RolloutPrepared { .. }
+                | RunEvent::Verified { .. } => None,
+                RunEvent::RolloutStarted { why, .. } if why.is_empty() => None,
                 event => told(&screen.tally, at, event, self.paint, true),
             };
             screen.told(at, told, self.paint);
@@ -92,7 +95,7 @@ impl Report for Terminal {
     fn notice(&mut self, at: u64, notice: &Notice) {
         self.screen(|screen| {
             screen.tally.notice(notice);
-            let told = noted(&screen.tally, notice);
+            let told = noted(&screen.tally, at, notice, self.paint);
             screen.told(at, told, self.paint);
         });
     }

@@ -5,13 +5,15 @@ use std::io::{Error, ErrorKind, Write};
 use std::sync::{Arc, Mutex};
 
 use crate::digest::Digest;
+use crate::event::testing::{created, snapshot};
 use crate::event::{
-    Created, JOURNAL_VERSION, Metrics, Notice, Reason, RunEvent, RunOutcome, Selection, SnapshotId,
-    Stream,
+    Created, Failure, JobEnd, Metrics, Moved, Notice, Reason, RunEvent, RunOutcome, Selection,
+    SnapshotId, Stream,
 };
 use crate::names::{JobName, Owner, RunId, StageName, TaskId};
+use crate::release::Fate;
 use crate::scalar::Scalar;
-use crate::state::{RunRow, RunState, TaskRow};
+use crate::state::{ReleaseRow, RunRow, RunState, TaskReason, TaskRow};
 
 pub(super) fn run() -> RunId {
     RunId::new(1_700_000_000_000, 1)
@@ -62,6 +64,7 @@ pub(super) fn done(task: &TaskId) -> RunEvent {
         outputs: BTreeMap::new(),
         metrics: Metrics::from([("accuracy".to_owned(), 0.95)]),
         values: BTreeMap::new(),
+        moved: Moved::default(),
     }
 }
 
@@ -73,6 +76,8 @@ pub(super) fn reused(task: &TaskId) -> RunEvent {
         outputs: BTreeMap::new(),
         metrics: Metrics::new(),
         values: BTreeMap::new(),
+        made: None,
+        moved: Moved::default(),
     }
 }
 
@@ -85,17 +90,7 @@ pub(super) fn run_row(id: RunId, state: RunState) -> RunRow {
     RunRow {
         id,
         created: Created {
-            version: JOURNAL_VERSION,
-            pipeline: "iris".parse().unwrap(),
-            snapshot: SnapshotId {
-                tree: "7".repeat(40),
-                commit: Some("1a2b3c4d5e6f".repeat(4)[..40].to_owned()),
-                reference: Some("main".to_owned()),
-                dirty: true,
-                base: String::new(),
-                origin: "/repo".to_owned(),
-            },
-            file: Digest::of(b"file"),
+            snapshot: SnapshotId { dirty: true, ..snapshot() },
             params: BTreeMap::from([
                 ("learning_rate".parse().unwrap(), Scalar::plain("0.1")),
                 ("seed".parse().unwrap(), Scalar::plain("7")),
@@ -104,7 +99,7 @@ pub(super) fn run_row(id: RunId, state: RunState) -> RunRow {
                 until: ["evaluate".parse().unwrap()].into(),
                 ..Selection::default()
             },
-            cause: "cli".to_owned(),
+            ..created()
         },
         state,
         wish: None,
@@ -137,6 +132,13 @@ pub(super) fn task_row(id: TaskId, label: &str, state: &str) -> TaskRow {
         started_at: None,
         ended_at: None,
     }
+}
+
+/// Release `number` of `iris/serve`.
+pub(super) fn release_row(number: u64, fate: Fate) -> ReleaseRow {
+    let release = crate::release::testing::release(number);
+    let fate_at = release.made_at;
+    ReleaseRow { release, fate, fate_at }
 }
 
 /// Where a report writes in a test.
@@ -181,4 +183,19 @@ impl Write for Shared {
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
+}
+
+/// What became of the tasks of [`failed_run`].
+pub(super) fn failed_tasks() -> Vec<TaskRow> {
+    let mut reused = task_row(task("prepare", 1), "prepare", "reused");
+    reused.reused_from = Some(run());
+    let mut done = task_row(task("train", 2), "train[trees=100]", "done");
+    done.reason = Some(TaskReason::Ran(Reason::Forced));
+    (done.attempts, done.started_at, done.ended_at) = (1, Some(1000), Some(13_300));
+    let mut failed = task_row(task("evaluate", 1), "evaluate", "failed");
+    failed.reason = Some(TaskReason::Failed(Failure::Job(JobEnd::OutOfMemory { limit: 1 << 30 })));
+    (failed.attempts, failed.started_at, failed.ended_at) = (2, Some(14_000), Some(14_400));
+    let mut blocked = task_row(task("package", 1), "package", "blocked");
+    blocked.reason = Some(TaskReason::BlockedBy(task("evaluate", 1)));
+    vec![reused, done, failed, blocked]
 }

@@ -11,10 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use super::process::ProcessIdentity;
 use super::{Job, JobReport};
+use crate::event::JobEnd;
 
 const ORDER: &str = "order.json";
 const END: &str = "end.json";
 const END_AGAIN: &str = "end.json.new";
+const STOP: &str = "stop.json";
 
 /// The folder of one attempt, seen by the runtime.
 #[derive(Debug, Clone)]
@@ -34,6 +36,10 @@ pub(super) struct StartedProcess {
 impl JobFolder {
     pub(super) fn new(path: &Path) -> Self {
         Self { path: path.to_owned() }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Claims the job's name for its one start: writes `order.json`, readable by its owner only, as it holds values of variables.
@@ -64,6 +70,13 @@ impl JobFolder {
     /// Whether a start was ever begun.
     pub(super) fn was_ordered(&self) -> bool {
         self.path.join(ORDER).exists()
+    }
+
+    /// When its start was begun, Unix milliseconds.
+    pub(super) fn ordered_at(&self) -> Option<u64> {
+        let modified = fs_err::metadata(self.path.join(ORDER)).ok()?.modified().ok()?;
+        let since = modified.duration_since(std::time::UNIX_EPOCH).ok()?;
+        Some(crate::words::millis(since))
     }
 
     /// The job as it was ordered.
@@ -111,6 +124,35 @@ impl JobFolder {
         Ok(report.clone())
     }
 
+    /// Notes that the job is stopped now and how its end is to be told; the first note stays. For runtimes whose jobs nobody
+    /// watches while flowrun is away: else whoever comes next sees a signal and not why it was sent.
+    pub(super) fn note_stop(&self, end: &JobEnd) -> std::io::Result<()> {
+        match self.create(STOP) {
+            Ok(mut file) => file.write_all(&serde_json::to_vec(end)?),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What [`Self::note_stop`] noted.
+    pub(super) fn stop_noted(&self) -> Option<JobEnd> {
+        serde_json::from_slice(&fs_err::read(self.path.join(STOP)).ok()?).ok()
+    }
+
+    /// The right to follow the ordered job, which one process at a time has; it goes with the file, or with the process.
+    /// Nothing when another one has it, or nothing was ordered.
+    pub(super) fn try_lock(&self) -> std::io::Result<Option<fs_err::File>> {
+        let file = match fs_err::File::open(self.path.join(ORDER)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        match file.file().try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+            Err(std::fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+
     fn create(&self, name: &str) -> std::io::Result<fs_err::File> {
         let mut options = fs_err::OpenOptions::new();
         options.write(true).create_new(true).mode(0o600).open(self.path.join(name))
@@ -138,7 +180,7 @@ impl Order {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{JobEnd, Usage};
+    use crate::event::Usage;
 
     fn report(code: i32) -> JobReport {
         let usage = Usage { peak_memory: 1, cpu_ms: 2, wall_ms: 3 };
@@ -159,6 +201,9 @@ mod tests {
             timeout: None,
             grace: std::time::Duration::ZERO,
             log_cap: 1,
+            log_keep: crate::runtime::LogKeep::First,
+            container: None,
+            secrets: Vec::new(),
         };
         let folder = JobFolder::new(folder.path());
         assert!(folder.claim(&job).unwrap().is_some());

@@ -1,5 +1,6 @@
 //! Jobs as processes of this machine, held by a monitor per run so that they outlive flowrun.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -8,13 +9,18 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 
 use super::cgroup::Cgroups;
-use super::door::{self, Birthright, Door, Lock};
+use super::door::{self, Birthright, Door, Lock, MONITOR};
 use super::job_folder::JobFolder;
 use super::link::Link;
-use super::monitor::protocol::{Answer, Ask};
+use super::log::Masks;
+use super::monitor::protocol::{Answer, Ask, Secret};
 use super::monitor::{COMMAND, NO_CGROUPS};
-use super::{Job, JobReport, Runtime, RuntimeError, seal_inherited_descriptors, settle};
+use super::{
+    Beside, Job, JobReport, Runtime, RuntimeError, Supervised, beside, seal_inherited_descriptors,
+    settle,
+};
 use crate::names::JobName;
+use crate::secret::HandedSecret;
 
 /// How often a question is put to a new monitor after the one that was asked went away.
 const TRIES: u32 = 5;
@@ -58,7 +64,7 @@ impl LocalRuntime {
             return Ok(Reached::Link(link.clone()));
         }
         loop {
-            match door::knock(&self.run_folder).await? {
+            match door::knock(&self.run_folder, MONITOR).await? {
                 Door::Nobody(lock) => return Ok(Reached::Nobody(lock)),
                 Door::Open(stream) => {
                     if let Ok(link) = Link::open(stream).await? {
@@ -87,7 +93,7 @@ impl LocalRuntime {
                 return Ok(link);
             }
         }
-        let words = door::last_words(&self.run_folder);
+        let words = door::last_words(&self.run_folder, MONITOR);
         Err(RuntimeError::Monitor(
             words.unwrap_or_else(|| "it ends as soon as it starts".to_owned()),
         ))
@@ -141,7 +147,7 @@ impl LocalRuntime {
 
 /// Whether the monitor of the run with this folder lives. Without it, and without an owner of the run, nothing of it goes on.
 pub fn monitor_lives(run_folder: &Path) -> bool {
-    door::is_somebody_there(run_folder)
+    door::is_somebody_there(run_folder, MONITOR)
 }
 
 enum Reached {
@@ -154,7 +160,8 @@ impl Runtime for LocalRuntime {
     async fn start(&self, job: &Job) -> Result<(), RuntimeError> {
         for _ in 0..TRIES {
             let link = self.reach_or_start().await?;
-            match link.ask(Ask::Start { job: Box::new(job.clone()) }).await {
+            let secrets = job.secrets.iter().map(Secret::from).collect();
+            match link.ask(Ask::Start { job: Box::new(job.clone()), secrets }).await {
                 Ok(Answer::Held) => return Ok(()),
                 Ok(Answer::Failed { why }) => {
                     return Err(RuntimeError::Monitor(format!(
@@ -214,6 +221,36 @@ impl Runtime for LocalRuntime {
             Some(Answer::Running { jobs }) => Ok(jobs.contains(job)),
             Some(other) => Err(unexpected(&other)),
         }
+    }
+}
+
+#[async_trait]
+impl Supervised for LocalRuntime {
+    async fn address(&self, job: &JobName) -> Result<Option<IpAddr>, RuntimeError> {
+        Ok(self.is_running(job).await?.then_some(Ipv4Addr::LOCALHOST.into()))
+    }
+
+    async fn ask(
+        &self,
+        job: &JobName,
+        beside: &Beside,
+    ) -> Result<Result<(), String>, RuntimeError> {
+        let (secrets, files) = match self.ask_living(|| Ask::Handed { job: job.clone() }).await? {
+            None => return Ok(Err("it does not run".to_owned())),
+            Some(Answer::Failed { why }) => return Ok(Err(why)),
+            Some(Answer::Handed { secrets, files }) => (secrets, files),
+            Some(other) => return Err(unexpected(&other)),
+        };
+        let secrets: Vec<HandedSecret> = secrets.into_iter().map(HandedSecret::from).collect();
+        let values = secrets.iter().filter(|secret| !secret.file);
+        let values = values.map(|secret| (secret.variable.clone(), secret.value.reveal().into()));
+        let files = files.into_iter().map(|(variable, path)| (variable, path.into_os_string()));
+        let variables = values.chain(files).collect();
+        let Err(no) = beside::run(beside, variables).await else { return Ok(Ok(())) };
+        if no.heard.is_empty() {
+            return Ok(Err(no.ended));
+        }
+        Ok(Err(no.heard.told(&no.ended, &Masks::of(&secrets)?)))
     }
 }
 

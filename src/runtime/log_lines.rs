@@ -1,5 +1,6 @@
 //! A log as lines: whole ones while the program runs, the unfinished rest when it has ended.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -125,6 +126,28 @@ pub fn read_entries(folder: &Path) -> std::io::Result<Vec<LogEntry>> {
     Ok(entries)
 }
 
+/// The last entries of a log as it stands now, the unfinished last lines too. Needs memory for no more than these.
+pub fn last_entries(folder: &Path, most: usize) -> std::io::Result<Vec<LogEntry>> {
+    let mut reader = LogReader::open(folder, LogPosition::default());
+    let mut splitter = LineSplitter::default();
+    let (mut last, mut new) = (VecDeque::new(), Vec::new());
+    loop {
+        let chunk = match reader.next_chunk()? {
+            None => reader.next_unindexed()?,
+            chunk => chunk,
+        };
+        match &chunk {
+            Some(chunk) => splitter.push(chunk, &mut new),
+            None => splitter.finish(&mut new),
+        }
+        last.extend(new.drain(..));
+        last.drain(..last.len().saturating_sub(most));
+        if chunk.is_none() {
+            return Ok(last.into());
+        }
+    }
+}
+
 /// Follows the log of an attempt until the attempt has ended.
 pub struct LogFollower {
     folder: PathBuf,
@@ -152,9 +175,7 @@ impl LogFollower {
             if self.ended {
                 return Ok(None);
             }
-            // The end is looked at first: what was written before it is then surely read after.
-            self.ended = JobFolder::new(&self.folder).has_ended();
-            let entries = self.now()?;
+            let entries = self.look()?;
             if !entries.is_empty() {
                 return Ok(Some(entries));
             }
@@ -162,6 +183,21 @@ impl LogFollower {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         }
+    }
+
+    /// What is there and was not given out yet, without waiting; of a job that has ended, the unfinished last lines too.
+    pub fn look(&mut self) -> std::io::Result<Vec<LogEntry>> {
+        if self.ended {
+            return Ok(Vec::new());
+        }
+        // The end is looked at first: what was written before it is then surely read after.
+        self.ended = JobFolder::new(&self.folder).has_ended();
+        self.now()
+    }
+
+    /// Whether the job has ended and all of its log was given out.
+    pub fn is_over(&self) -> bool {
+        self.ended
     }
 
     /// What is left, the unfinished last lines too, of an attempt that nobody writes for any more; it need not have left a report.
@@ -244,6 +280,25 @@ mod tests {
         let end = LogChunk { at: 1, stream: Stream::Stdout, bytes: vec![], dropped: 12 };
         splitter.push(&end, &mut entries);
         assert_eq!(texts(&entries), ["… 12 bytes of log were not kept"]);
+    }
+
+    #[test]
+    fn the_last_lines_are_read_without_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = super::super::log::LogWriter::new(folder.path(), 1 << 20);
+        for number in 0..100 {
+            log.append(number, Stream::Stdout, format!("line {number}\n").as_bytes());
+        }
+        log.append(100, Stream::Stderr, b"no end");
+        assert_eq!(
+            texts(&last_entries(folder.path(), 3).unwrap()),
+            ["line 98", "line 99", "no end"]
+        );
+        assert_eq!(last_entries(folder.path(), 0).unwrap(), []);
+        assert_eq!(
+            last_entries(folder.path(), 1000).unwrap(),
+            read_entries(folder.path()).unwrap()
+        );
     }
 
     #[tokio::test]

@@ -1,8 +1,12 @@
 //! Where jobs run. Owns the life of one program from start to end, its log and its limits.
 //! Knows nothing of pipelines, artifacts or retries.
 
+mod beside;
 mod cgroup;
-mod door;
+mod container;
+pub mod docker;
+pub(crate) mod door;
+mod heard;
 mod job_folder;
 mod link;
 pub mod local;
@@ -12,9 +16,11 @@ pub mod monitor;
 mod process;
 mod program;
 pub mod scripted;
+pub mod secret_files;
 mod settle;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,6 +29,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{JobEnd, Usage};
 use crate::names::JobName;
+use crate::secret::HandedSecret;
+
+pub use container::{Container, ContainerNetwork, ContainerUser, Mount, MountSource};
 
 /// One program to run once. Nothing is left to decide.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,6 +56,26 @@ pub struct Job {
     pub grace: Duration,
     /// Bytes of log kept per stream; what is over is counted and said in the log.
     pub log_cap: u64,
+    /// Which of them.
+    #[serde(default)]
+    pub log_keep: LogKeep,
+    /// What its container is made of; none: a process of this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Box<Container>>,
+    /// Handed over beside the job and never written down. No log shows their values.
+    #[serde(skip)]
+    pub secrets: Vec<HandedSecret>,
+}
+
+/// Which bytes of a log that is too long are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogKeep {
+    /// The first: right for what ends.
+    #[default]
+    First,
+    /// The newest, about half of what may be kept at least: right for what stays up.
+    Latest,
 }
 
 /// How a job ended and what it used.
@@ -66,6 +95,9 @@ pub enum RuntimeError {
     /// The monitor cannot be started or talked to.
     #[error("the process monitor cannot be reached: {0}")]
     Monitor(String),
+    /// The Docker Engine is not there, refuses, or cannot do what is needed.
+    #[error(transparent)]
+    Docker(#[from] docker::DockerError),
     /// A file of the job cannot be read or written.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -98,6 +130,29 @@ pub trait Runtime: Send + Sync {
     async fn is_running(&self, job: &JobName) -> Result<bool, RuntimeError>;
 }
 
+/// A command that asks a running job something (a `ready` probe).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Beside {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Its current directory, as the job sees it.
+    pub directory: PathBuf,
+    /// All of its variables, but those of the job's secrets.
+    pub env: BTreeMap<String, String>,
+}
+
+/// A runtime whose jobs stay up and are reached by others.
+#[async_trait]
+pub trait Supervised: Runtime {
+    /// Where ports of a running job are reached from this machine; none when it does not run.
+    async fn address(&self, job: &JobName) -> Result<Option<IpAddr>, RuntimeError>;
+
+    /// Runs a command beside the job's program, on the same machine or in its container, with the secrets that the program got. An
+    /// inner error is a fragment for a person: why the answer is no, without secrets. Dropped midway, the command is stopped.
+    async fn ask(&self, job: &JobName, beside: &Beside)
+    -> Result<Result<(), String>, RuntimeError>;
+}
+
 /// Keeps every open file but the standard streams from programs that this process starts.
 ///
 /// Whoever started flowrun may have left it open files that a monitor would then hold for as long as it lives: in
@@ -109,4 +164,19 @@ pub fn seal_inherited_descriptors() {
 /// The job that was ordered in this attempt's folder, with its variables; nothing when it was never started.
 pub fn ordered_job(folder: &std::path::Path) -> Option<Job> {
     job_folder::JobFolder::new(folder).job()
+}
+
+/// The main process of the job that was started in this folder, running or not; nothing when none was started.
+pub fn main_process(folder: &std::path::Path) -> Option<i32> {
+    job_folder::JobFolder::new(folder).process().map(|process| process.main.pid)
+}
+
+/// How the job of this folder ended; nothing while it runs, when nobody wrote it down, or when none was started.
+pub fn job_report(folder: &std::path::Path) -> Option<JobReport> {
+    job_folder::JobFolder::new(folder).report()
+}
+
+/// When the job of this folder was started, Unix milliseconds; nothing when none was.
+pub fn started_at(folder: &std::path::Path) -> Option<u64> {
+    job_folder::JobFolder::new(folder).ordered_at()
 }

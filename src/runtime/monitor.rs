@@ -13,8 +13,6 @@ mod spawn;
 mod supervise;
 
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
 
 use rustix::process::{Resource, Rlimit};
@@ -41,7 +39,9 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cgroups: bool) -> std::io::Result<()> {
-    let (listener, lock) = take_birthright()?;
+    let Some((listener, lock)) = super::door::inherited()? else {
+        return Err(std::io::Error::other("only flowrun itself starts a monitor"));
+    };
     super::seal_inherited_descriptors();
     std::env::set_current_dir("/")?;
     // Fails only for a process group's leader, and such a monitor is on its own already.
@@ -56,21 +56,6 @@ fn run(cgroups: bool) -> std::io::Result<()> {
     });
     drop(lock);
     served
-}
-
-/// Takes the socket and the lock from the standard streams and puts `/dev/null` in their place.
-fn take_birthright() -> std::io::Result<(UnixListener, OwnedFd)> {
-    let socket = std::io::stdin().as_fd().try_clone_to_owned()?;
-    if !rustix::net::sockopt::socket_acceptconn(&socket).unwrap_or(false) {
-        return Err(std::io::Error::other("only flowrun itself starts a monitor"));
-    }
-    let listener = UnixListener::from(socket);
-    listener.set_nonblocking(true)?;
-    let lock = std::io::stdout().as_fd().try_clone_to_owned()?;
-    let null = fs_err::OpenOptions::new().read(true).write(true).open("/dev/null")?;
-    rustix::stdio::dup2_stdin(&null)?;
-    rustix::stdio::dup2_stdout(&null)?;
-    Ok((listener, lock))
 }
 
 /// Lets this process have as many open files as it may, as each job takes five. Returns what jobs shall have.

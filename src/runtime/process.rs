@@ -2,12 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
 /// The variable in the environment of everything that a job starts.
 pub(super) const JOB_VARIABLE: &str = "FLOWRUN_JOB";
+
+/// How long it is waited for until processes stand still, and the pause between two looks.
+const UNTIL_HELD: Duration = Duration::from_millis(100);
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// One process of one boot of one machine; a later process with the same number is another one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +48,8 @@ pub(super) struct ProcessStat {
     pub(super) group: i32,
     pub(super) session: i32,
     pub(super) start_time: u64,
+    /// Processor time so far, clock ticks.
+    pub(super) cpu: u64,
 }
 
 impl ProcessStat {
@@ -64,6 +71,7 @@ impl ProcessStat {
             group: fields.get(2)?.parse().ok()?,
             session: fields.get(3)?.parse().ok()?,
             start_time: fields.get(19)?.parse().ok()?,
+            cpu: fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?,
         })
     }
 
@@ -147,6 +155,43 @@ pub(super) fn signal(process: &ProcessStat, signal: Signal) {
     }
 }
 
+/// Stops all that `living` lists, until it lists nobody new once all of them stand still, and gives them all: who stands still bears
+/// no child, so none is missed.
+///
+/// To be told to go on ([`Signal::CONT`]) by the caller. One that does not stand still, as it belongs to another user or waits
+/// for a disk, is waited for a moment only.
+pub(super) async fn hold(living: impl Fn() -> Vec<ProcessStat>) -> Vec<ProcessStat> {
+    let mut held = BTreeSet::new();
+    let mut waited = Duration::ZERO;
+    let mut stood = false;
+    loop {
+        let processes = living();
+        let known = held.len();
+        for process in &processes {
+            if held.insert((process.pid, process.start_time)) {
+                signal(process, Signal::STOP);
+            }
+        }
+        let nobody_new = held.len() == known;
+        if (stood && nobody_new) || waited >= UNTIL_HELD {
+            return processes;
+        }
+        stood = nobody_new && processes.iter().all(|process| stands(process.pid));
+        tokio::time::sleep(LOOK_EVERY).await;
+        waited += LOOK_EVERY;
+    }
+}
+
+/// Whether no thread of it does anything.
+fn stands(pid: i32) -> bool {
+    let Ok(threads) = fs_err::read_dir(format!("/proc/{pid}/task")) else { return true };
+    threads.flatten().all(|thread| {
+        let stat = fs_err::read(thread.path().join("stat")).ok();
+        let stat = stat.and_then(|stat| ProcessStat::parse(&stat));
+        stat.is_none_or(|stat| matches!(stat.state, 'T' | 't' | 'Z' | 'X'))
+    })
+}
+
 /// The processes in a control group.
 pub(super) fn in_cgroup(folder: &Path) -> BTreeSet<i32> {
     let processes = fs_err::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
@@ -169,7 +214,8 @@ mod tests {
                 parent: 1,
                 group: 40,
                 session: 39,
-                start_time: 12345
+                start_time: 12345,
+                cpu: 11
             }
         );
         assert_eq!(ProcessStat::parse(b"42 (torn"), None);
@@ -197,7 +243,7 @@ mod tests {
         };
         assert!(family.iter().any(|process| process.pid == own));
         for process in with_descendants([pid].into()) {
-            assert!(family.contains(&process) || process.pid == pid);
+            assert!(family.iter().any(|one| one.pid == process.pid) || process.pid == pid);
             signal(&process, Signal::KILL);
         }
         child.wait().unwrap();

@@ -89,6 +89,9 @@ mod tests {
             timeout: None,
             grace: Duration::from_secs(1),
             log_cap: 1,
+            log_keep: crate::runtime::LogKeep::First,
+            container: None,
+            secrets: Vec::new(),
         }
     }
 

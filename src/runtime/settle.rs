@@ -29,6 +29,7 @@ pub(super) async fn settle(name: &JobName, folder: &Path) -> std::io::Result<Job
         fs_err::create_dir_all(folder)?;
         "it was never started".to_owned()
     };
+    super::secret_files::remove(name, folder)?;
     files.end(&lost(why))
 }
 
@@ -36,6 +37,15 @@ pub(super) async fn settle(name: &JobName, folder: &Path) -> std::io::Result<Job
 pub(super) fn lost(why: String) -> JobReport {
     let usage = Usage { peak_memory: 0, cpu_ms: 0, wall_ms: 0 };
     JobReport { end: JobEnd::Lost { why }, usage, remarks: Vec::new() }
+}
+
+/// Whether anything of a job that no monitor holds still runs.
+pub(super) fn is_anything_left(name: &JobName, files: &JobFolder) -> bool {
+    let started = files.process();
+    let is_earlier_boot = started
+        .as_ref()
+        .is_some_and(|started| process::boot_id().is_ok_and(|boot| boot != started.main.boot));
+    !is_earlier_boot && !rest_of(name, started.as_ref()).is_empty()
 }
 
 /// Kills everything that can be told to belong to the job and waits until it is gone; says what happened.

@@ -8,7 +8,7 @@ use super::address::Address;
 use super::mirror::Mirror;
 use super::remote::normal_base;
 use super::work_tree::{Limit, Recorder};
-use super::{Snapshot, SourceError, SourceSettings, links};
+use super::{Snapshot, SourceError, SourceSettings};
 use crate::event::SnapshotId;
 
 pub(super) fn take(
@@ -56,8 +56,6 @@ pub(super) fn take(
     if recorded.dirty {
         remarks.push("the work tree has uncommitted changes; they are recorded as they are".into());
     }
-    let files = mirror.list(recorded.tree)?;
-    links::check(&mirror, &files)?;
     let id = SnapshotId {
         tree: recorded.tree.to_string(),
         commit: recorded.commit.map(|id| id.to_string()),
@@ -66,7 +64,7 @@ pub(super) fn take(
         base,
         origin,
     };
-    Ok(Snapshot::of(&mirror, id, files, remarks))
+    Snapshot::made(&mirror, id, remarks)
 }
 
 fn plain(
@@ -87,12 +85,10 @@ fn plain(
          elsewhere, and every new or changed file is hashed",
         folder.display()
     ));
-    let files = mirror.list(recorded.tree)?;
-    links::check(&mirror, &files)?;
     let tree = recorded.tree.to_string();
     let base = String::new();
     let id = SnapshotId { tree, commit: None, reference: None, dirty: false, base, origin };
-    Ok(Snapshot::of(&mirror, id, files, remarks))
+    Snapshot::made(&mirror, id, remarks)
 }
 
 fn below(path: &[u8], folder: &str) -> bool {

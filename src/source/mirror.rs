@@ -40,6 +40,23 @@ impl Mirror {
         Ok(Some(Self { repository, path }))
     }
 
+    /// All that there are.
+    pub(super) fn all(settings: &SourceSettings) -> Result<Vec<Self>, SourceError> {
+        let mut mirrors = Vec::new();
+        if !settings.mirrors.exists() {
+            return Ok(mirrors);
+        }
+        for entry in fs::read_dir(&settings.mirrors)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|end| end == "git") && path.join("HEAD").is_file() {
+                let opened = Repository::open_bare(&path);
+                let repository = opened.map_err(|error| damaged(&path, &error))?;
+                mirrors.push(Self { repository, path });
+            }
+        }
+        Ok(mirrors)
+    }
+
     /// The mirror of this origin, made when there is none. A crash midway leaves a folder under a fresh name.
     pub(super) fn open_or_create(
         settings: &SourceSettings,

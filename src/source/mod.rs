@@ -2,7 +2,9 @@
 //! Knows nothing of pipelines. Never writes into a user's repo. (git2's one home.)
 
 mod address;
+mod adopt;
 mod blobs;
+mod build_context;
 mod edits;
 mod folder;
 mod git;
@@ -12,6 +14,7 @@ mod mirror;
 mod remote;
 mod snapshot;
 mod stamps;
+mod trees;
 mod work_tree;
 
 use std::path::PathBuf;
@@ -141,6 +144,19 @@ pub fn open(settings: &SourceSettings, id: &SnapshotId) -> Result<Snapshot, Sour
     Snapshot::open(settings, id.clone())
 }
 
+/// Makes the snapshot `id` of files that lie in `folder` as [`Snapshot::write_all`] wrote them; `trees`: what [`Snapshot::odd_trees`]
+/// gave there. Another tree than `id` names is an error.
+///
+/// A crash midway leaves objects in the mirror that the next call uses.
+pub fn adopt(
+    settings: &SourceSettings,
+    id: &SnapshotId,
+    folder: &std::path::Path,
+    trees: Option<&[u8]>,
+) -> Result<Snapshot, SourceError> {
+    adopt::adopt(settings, id, folder, trees)
+}
+
 /// Lets go what [`Snapshot::pin`] kept under `name`; the snapshot itself need not be readable any more.
 pub fn unpin(settings: &SourceSettings, id: &SnapshotId, name: &str) -> Result<(), SourceError> {
     match mirror::Mirror::open(settings, &id.origin)? {
@@ -149,5 +165,12 @@ pub fn unpin(settings: &SourceSettings, id: &SnapshotId, name: &str) -> Result<(
     }
 }
 
+/// Lets go what is kept under `name`, whatever origin it is of.
+pub fn unpin_everywhere(settings: &SourceSettings, name: &str) -> Result<(), SourceError> {
+    mirror::Mirror::all(settings)?.iter().try_for_each(|mirror| mirror.unpin(name))
+}
+
+#[cfg(test)]
+mod adopt_tests;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use super::address::Address;
 use super::edits::Edits;
 use super::git::{Git, Offer};
 use super::mirror::Mirror;
-use super::{Snapshot, SourceError, SourceSettings, large, links};
+use super::{Snapshot, SourceError, SourceSettings, large};
 use crate::event::SnapshotId;
 use crate::names::suggest;
 
@@ -47,8 +47,6 @@ pub(super) fn take(
             .help("check the path and the branch, tag or commit"));
         }
     }
-    let files = mirror.list(tree)?;
-    links::check(&mirror, &files)?;
     let id = SnapshotId {
         tree: tree.to_string(),
         commit: Some(commit.to_string()),
@@ -57,7 +55,7 @@ pub(super) fn take(
         base,
         origin,
     };
-    Ok(Snapshot::of(&mirror, id, files, Vec::new()))
+    Snapshot::made(&mirror, id, Vec::new())
 }
 
 /// A base as it is recorded: no `.` or empty steps.

@@ -11,17 +11,23 @@ use rustix::io::Errno;
 
 use super::blobs::Blobs;
 use super::mirror::Mirror;
-use super::{Mode, Snapshot, SourceError, SourceFile, SourceSettings};
+use super::trees::odd_trees;
+use super::{Mode, Snapshot, SourceError, SourceFile, SourceSettings, links};
 use crate::event::SnapshotId;
 
 impl Snapshot {
-    /// A snapshot of a tree that is whole in `mirror`.
-    pub(super) fn of(
+    /// A snapshot of a tree that was just made in `mirror`. A link that leads out of it is an error.
+    pub(super) fn made(
         mirror: &Mirror,
         id: SnapshotId,
-        files: Vec<SourceFile>,
         remarks: Vec<String>,
-    ) -> Self {
+    ) -> Result<Self, SourceError> {
+        let files = mirror.list(Oid::from_str(&id.tree)?)?;
+        links::check(mirror, &files)?;
+        Ok(Self::of(mirror, id, files, remarks))
+    }
+
+    fn of(mirror: &Mirror, id: SnapshotId, files: Vec<SourceFile>, remarks: Vec<String>) -> Self {
         let blobs = Arc::new(Blobs::default());
         Self { id, mirror: mirror.path.clone(), files: Arc::new(files), remarks, blobs }
     }
@@ -110,6 +116,17 @@ impl Snapshot {
             })?;
         }
         Ok(())
+    }
+
+    /// Writes the whole tree below `folder`, as [`Snapshot::write_files`] does.
+    pub fn write_all(&self, folder: &Path) -> Result<(), SourceError> {
+        let files: Vec<&SourceFile> = self.files.iter().collect();
+        self.write_files(&files, folder)
+    }
+
+    /// What the files do not tell of the tree, for [`super::adopt()`]; none when they say it all.
+    pub fn odd_trees(&self) -> Result<Option<Vec<u8>>, SourceError> {
+        odd_trees(&self.own_mirror()?, Oid::from_str(&self.id.tree)?)
     }
 
     /// Keeps the tree from git's garbage collection for a run or release, under `refs/flowrun/<name>`, until

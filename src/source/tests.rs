@@ -6,6 +6,9 @@ use fs_err as fs;
 
 use super::*;
 
+mod remote;
+mod written;
+
 /// A home and a repo beside it; both vanish with it.
 struct Place {
     folder: tempfile::TempDir,
@@ -202,6 +205,9 @@ fn what_was_pinned_stays_when_the_repo_changes_or_vanishes() {
     repo.commit();
     let first = place.take(&repo.path).unwrap();
     first.pin("run/1").unwrap();
+    first.pin("release/1").unwrap();
+    // The run goes, its release stays.
+    first.unpin("run/1").unwrap();
     repo.write("a", "two");
     repo.write("b", "two");
     repo.commit();
@@ -214,8 +220,8 @@ fn what_was_pinned_stays_when_the_repo_changes_or_vanishes() {
     assert_eq!(text(&again, "a"), "one");
     let error = open(&place.settings, &second.id).unwrap_err();
     assert!(error.help.is_some(), "{error}");
-    unpin(&place.settings, &first.id, "run/1").unwrap();
-    first.unpin("run/1").unwrap();
+    unpin(&place.settings, &first.id, "release/1").unwrap();
+    first.unpin("release/1").unwrap();
     assert!(first.pin("a..b").is_err());
 }
 
@@ -332,87 +338,6 @@ fn an_untracked_repo_is_files_but_a_second_work_tree_is_not() {
 }
 
 #[test]
-fn branches_tags_and_commits_of_a_url() {
-    let place = Place::new();
-    let repo = place.repo("repo");
-    repo.write("a", "one");
-    let first = repo.commit();
-    repo.git(&["tag", "--annotate", "v1", "-m", "v1"]);
-    repo.write("a", "two");
-    let second = repo.commit();
-    repo.git(&["branch", "feature/x", "HEAD"]);
-    repo.write("a", "three");
-    let third = repo.commit();
-    let url = format!("file://{}", repo.url());
-    let get = |name: Option<&str>| {
-        let snapshot = place.fetch(&url, name).unwrap();
-        assert_eq!(snapshot.id.origin, url);
-        (snapshot.id.commit.clone().unwrap(), snapshot.id.reference.clone(), text(&snapshot, "a"))
-    };
-    let named = |commit: &str, name: &str, text: &str| {
-        (commit.to_owned(), Some(name.to_owned()), text.to_owned())
-    };
-    assert_eq!(get(Some("v1")), named(&first, "v1", "one"));
-    assert_eq!(get(Some("feature/x")), named(&second, "feature/x", "two"));
-    assert_eq!(get(None), named(&third, "main", "three"));
-    assert_eq!(get(Some(&first)), (first.clone(), None, "one".to_owned()));
-    assert_eq!(get(Some(&second[..8])), (second.clone(), None, "two".to_owned()));
-
-    let error = place.fetch(&url, Some("featur/x")).unwrap_err();
-    assert_eq!(error.help.as_deref(), Some("did you mean `feature/x`?"));
-    let error = place.fetch(&url, Some("00000000")).unwrap_err();
-    assert!(error.message.contains("no branch, tag or commit"), "{error}");
-    let error = place.fetch("file:///nowhere/at/all", None).unwrap_err();
-    assert!(error.message.contains("no git repository"), "{error}");
-
-    // A push changes nothing for who has a snapshot, and is seen by who takes one.
-    let before = place.fetch(&url, None).unwrap();
-    repo.git(&["commit", "--quiet", "--amend", "--allow-empty", "-m", "other"]);
-    repo.write("a", "four");
-    repo.commit();
-    assert_eq!(text(&before, "a"), "three");
-    assert_eq!(text(&place.fetch(&url, None).unwrap(), "a"), "four");
-    // A full commit that was fetched needs no remote.
-    fs::remove_dir_all(&repo.path).unwrap();
-    assert_eq!(get(Some(&first)).2, "one");
-}
-
-#[test]
-fn a_commit_that_no_branch_reaches_from_a_fresh_mirror() {
-    let place = Place::new();
-    let repo = place.repo("repo");
-    repo.write("a", "one");
-    let first = repo.commit();
-    repo.write("a", "two");
-    repo.commit();
-    let short = place.fetch(repo.url(), Some(&first[..7])).unwrap();
-    assert_eq!(text(&short, "a"), "one");
-}
-
-#[test]
-fn fetches_side_by_side_are_safe() {
-    let place = Place::new();
-    let repo = place.repo("repo");
-    for n in 0..20 {
-        repo.write(&format!("f{n}"), &n.to_string());
-    }
-    repo.commit();
-    let trees: Vec<String> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..4)
-            .map(|n| {
-                let (place, repo) = (&place, &repo);
-                scope.spawn(move || match n % 2 {
-                    0 => place.fetch(repo.url(), None).unwrap().id.tree,
-                    _ => place.take(&repo.path).unwrap().id.tree,
-                })
-            })
-            .collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-    });
-    assert!(trees.iter().all(|tree| *tree == trees[0]));
-}
-
-#[test]
 fn base_and_missing_git() {
     let mut place = Place::new();
     let repo = place.repo("repo");
@@ -426,120 +351,4 @@ fn base_and_missing_git() {
     place.settings.env = vec![("PATH".to_owned(), "/nowhere".to_owned())];
     let error = place.fetch(&url, Some("main")).unwrap_err();
     assert!(error.message.contains("`git` is not installed"), "{error}");
-}
-
-#[test]
-fn a_remote_address_is_the_origin_without_its_password() {
-    let place = Place::new();
-    let repo = place.repo("repo");
-    repo.git(&["remote", "add", "origin", "https://me:secret@example.org/a/b.git"]);
-    assert_eq!(place.take(&repo.path).unwrap().id.origin, "https://example.org/a/b.git");
-}
-
-#[test]
-fn large_file_pointers_count_as_on_disk() {
-    let place = Place::new();
-    let repo = place.repo("repo");
-    let pointer = format!(
-        "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 5\n",
-        "a".repeat(64)
-    );
-    repo.write(".gitattributes", "*.bin filter=lfs diff=lfs merge=lfs -text\n");
-    repo.write("m/model.bin", &pointer);
-    // Without the filter in git's settings the pointer is committed as it is.
-    repo.commit();
-    let error = place.take(&repo.path).unwrap_err();
-    assert!(error.message.contains("`m/model.bin`"), "{error}");
-    assert!(error.help.unwrap().contains("git lfs pull"));
-    let error = place.fetch(repo.url(), None).unwrap_err();
-    assert!(error.help.is_some(), "{error}");
-    repo.write("m/model.bin", "content");
-    assert_eq!(text(&place.take(&repo.path).unwrap(), "m/model.bin"), "content");
-}
-
-#[test]
-fn large_files_of_a_url_come_through_git_lfs() {
-    let mut place = Place::new();
-    // Stands for `git-lfs`: fetching puts the content where the real one does.
-    let bin = place.folder.path().join("bin");
-    fs::create_dir(&bin).unwrap();
-    let digest = "b".repeat(64);
-    let script = format!(
-        "#!/bin/sh\n[ \"$1\" = fetch ] || exit 0\nd=\"$GIT_DIR/lfs/objects/bb/bb\"\nmkdir -p \"$d\"\n\
-         printf content > \"$d/{digest}\"\n"
-    );
-    let made = Command::new("sh")
-        .args(["-c", "printf %s \"$1\" > \"$0\" && chmod 755 \"$0\""])
-        .arg(bin.join("git-lfs"))
-        .arg(script)
-        .status();
-    assert!(made.unwrap().success());
-    place.settings.env[0].1 = format!("{}:{}", bin.display(), place.settings.env[0].1);
-    let repo = place.repo("repo");
-    repo.write(".gitattributes", "*.bin filter=lfs -text\n");
-    let pointer =
-        format!("version https://git-lfs.github.com/spec/v1\noid sha256:{digest}\nsize 7\n");
-    repo.write("model.bin", &pointer);
-    repo.commit();
-    assert_eq!(text(&place.fetch(repo.url(), None).unwrap(), "model.bin"), "content");
-}
-
-#[test]
-fn files_are_written_as_copies_and_links_are_not_followed() {
-    let place = Place::new();
-    let repo = place.repo("repo");
-    repo.write("a/b/c.txt", "text");
-    repo.write("run.sh", "x");
-    fs::set_permissions(repo.path.join("run.sh"), PermissionsExt::from_mode(0o755)).unwrap();
-    symlink("a/b/c.txt", repo.path.join("link")).unwrap();
-    repo.commit();
-    let snapshot = place.take(&repo.path).unwrap();
-    let all: Vec<&SourceFile> = snapshot.files.iter().collect();
-    let out = place.folder.path().join("out");
-    fs::create_dir(&out).unwrap();
-    snapshot.write_files(&all, &out).unwrap();
-    assert_eq!(fs::read_to_string(out.join("a/b/c.txt")).unwrap(), "text");
-    assert_eq!(fs::read_link(out.join("link")).unwrap(), Path::new("a/b/c.txt"));
-    let mode = |path: &str| fs::metadata(out.join(path)).unwrap().permissions().mode() & 0o111;
-    assert_eq!((mode("a/b/c.txt"), mode("run.sh") & 0o100), (0, 0o100));
-    assert!(snapshot.write_files(&all, &out).is_err(), "nothing is overwritten");
-
-    let elsewhere = place.folder.path().join("elsewhere");
-    let trap = place.folder.path().join("trap");
-    fs::create_dir_all(elsewhere.join("b")).unwrap();
-    fs::create_dir(&trap).unwrap();
-    symlink(&elsewhere, trap.join("a")).unwrap();
-    assert!(snapshot.write_files(&all, &trap).is_err());
-    assert_eq!(fs::read_dir(elsewhere.join("b")).unwrap().count(), 0);
-}
-
-#[test]
-fn a_large_file_is_written_in_pieces() {
-    let place = Place::new();
-    let folder = place.folder.path().join("plain");
-    fs::create_dir(&folder).unwrap();
-    let bytes: Vec<u8> = (0..9_500_000_u32).flat_map(u32::to_le_bytes).take(9_500_000).collect();
-    fs::write(folder.join("large"), &bytes).unwrap();
-    let snapshot = place.take(&folder).unwrap();
-    let out = place.folder.path().join("out");
-    fs::create_dir(&out).unwrap();
-    snapshot.write_files(&[snapshot.file("large").unwrap()], &out).unwrap();
-    assert!(fs::read(out.join("large")).unwrap() == bytes);
-    assert!(snapshot.read("large").unwrap().unwrap() == bytes);
-}
-
-#[test]
-fn many_files_travel_as_one_pack() {
-    let place = Place::new();
-    let repo = place.repo("repo");
-    for n in 0..300 {
-        repo.write(&format!("d{}/f{n}", n % 7), &format!("content {n}"));
-    }
-    repo.commit();
-    let snapshot = place.take(&repo.path).unwrap();
-    let packs = fs::read_dir(snapshot.mirror.join("objects/pack")).unwrap().count();
-    assert_eq!(packs, 2, "a pack and its index");
-    assert_eq!(snapshot.files.len(), 300);
-    assert_eq!(text(&snapshot, "d0/f7"), "content 7");
-    assert_eq!(snapshot.id.tree, repo.git(&["rev-parse", "HEAD^{tree}"]));
 }

@@ -93,7 +93,7 @@ impl Reader<'_> {
         draft.on_failure = fields.get("on_failure").and_then(|item| self.spanned_text(item));
         draft.on_exit = fields.get("on_exit").and_then(|item| self.spanned_text(item));
         draft.timeout = fields.get("timeout").and_then(|item| self.duration(item));
-        for key in ["schedule", "volumes", "targets"] {
+        for key in ["schedule", "targets"] {
             if let Some(span) = fields.key_span(key) {
                 self.not_available(span, &format!("`{key}`"));
             }
@@ -102,7 +102,7 @@ impl Reader<'_> {
             self.schedule(item);
         }
         if let Some(item) = fields.get("volumes") {
-            draft.volumes = self.volumes(item);
+            self.volumes(item, &mut draft);
         }
         if let Some(item) = fields.get("targets") {
             self.targets(item, &mut |reader, item, value| {

@@ -3,14 +3,19 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 
-use super::pipeline::{Cache, Param, Pick, Resources, Retries, SourceRef};
+use super::pipeline::{Cache, ImageSpec, Param, Pick, Pull, Resources, Retries, SourceRef};
 use super::problem::Span;
 use super::reader::Spanned;
 use super::template::{DraftExpression, DraftTemplate};
-use crate::names::{AxisName, InputName, OutputName, ParamName, PipelineName, StageName};
+use crate::address::Wanted;
+use crate::names::{
+    AxisName, InputName, OutputName, ParamName, PipelineName, PortName, StageName, VolumeName,
+};
+use crate::release::{Alive, Protocol};
 use crate::scalar::Scalar;
+use crate::secret::SecretUse;
 
 /// A file.
 #[derive(Debug, Default)]
@@ -21,13 +26,13 @@ pub(super) struct Draft {
     pub(super) params: IndexMap<ParamName, (Option<Param>, Span)>,
     pub(super) defaults: DraftDefaults,
     pub(super) stages: IndexMap<StageName, DraftStage>,
-    /// Names of params and stages that break the rules; naming them is no second problem.
+    /// Names of params, stages and volumes that break the rules; naming them is no second problem.
     pub(super) refused_names: HashSet<String>,
     pub(super) on_failure: Option<Spanned<String>>,
     pub(super) on_exit: Option<Spanned<String>>,
     pub(super) timeout: Option<Duration>,
-    pub(super) volumes: HashSet<String>,
-    /// `image`, `pull` and `container`, where they stand.
+    pub(super) volumes: IndexSet<VolumeName>,
+    /// `image`, `build`, `pull`, `container` and the `size` of volumes, as far as the file uses them.
     pub(super) container_keys: Vec<&'static str>,
 }
 
@@ -35,15 +40,26 @@ pub(super) struct Draft {
 #[derive(Debug, Default)]
 pub(super) struct DraftDefaults {
     pub(super) env: IndexMap<String, DraftTemplate>,
-    pub(super) secrets: IndexMap<String, Span>,
+    pub(super) secrets: IndexMap<String, Spanned<SecretUse>>,
     pub(super) python: Option<String>,
     pub(super) requirements: Option<Vec<String>>,
     pub(super) requirements_file: Option<String>,
     pub(super) resources: Option<Resources>,
     pub(super) retries: Option<Retries>,
     pub(super) timeout: Option<Duration>,
-    pub(super) image: Option<Span>,
-    pub(super) build: Option<Span>,
+    /// `image` or `build`; none inside: there, but not readable.
+    pub(super) image: Option<Spanned<Option<ImageSpec>>>,
+    pub(super) pull: Option<Pull>,
+    pub(super) container: Option<DraftContainer>,
+}
+
+/// `container`; what is not said depends on whether the stage has `run`.
+#[derive(Debug, Clone, Default)]
+pub(super) struct DraftContainer {
+    pub(super) image_user: Option<bool>,
+    pub(super) writable_root: Option<bool>,
+    pub(super) no_network: bool,
+    pub(super) capabilities: Vec<String>,
 }
 
 /// A stage.
@@ -76,8 +92,10 @@ pub(super) struct DraftStage {
     /// Where `pick` stands, readable or not.
     pub(super) has_pick: bool,
     pub(super) cache: Option<Spanned<Cache>>,
-    pub(super) volumes: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) volumes: Option<Spanned<Vec<DraftVolume>>>,
     pub(super) uses: Option<Span>,
+    /// Keys that say with what `run` is executed, where they stand.
+    pub(super) run_keys: Vec<Spanned<&'static str>>,
     pub(super) service: Option<DraftService>,
     /// Keys that only batch stages have, where they stand.
     pub(super) batch_keys: Vec<Spanned<&'static str>>,
@@ -108,17 +126,50 @@ pub(super) enum DraftInput {
     /// `stage.output`
     From { stage: String, output: String, path: Option<Spanned<String>> },
     /// `{live: service.input}`
-    Live { service: String, input: String },
+    Live { service: String, input: String, optional: bool },
     /// `{url}`
-    Url,
+    Outside { wanted: Wanted, path: Option<String> },
+    /// `{url}` of a kind that is known and not available yet.
+    Later,
 }
 
-/// `service`, as far as other stages see it.
+/// A volume of a service.
+#[derive(Debug)]
+pub(super) struct DraftVolume {
+    pub(super) name: Spanned<String>,
+    /// Normal; begins with `/` when it is absolute. None: not readable.
+    pub(super) path: Option<Spanned<String>>,
+}
+
+/// `service`. What cannot be read is absent, and was reported.
 #[derive(Debug, Default)]
 pub(super) struct DraftService {
+    pub(super) port: Option<Spanned<u16>>,
+    pub(super) listen: Option<Spanned<u16>>,
+    pub(super) protocol: Option<Protocol>,
+    pub(super) ports: IndexMap<PortName, Spanned<u16>>,
+    pub(super) replicas: Option<Spanned<u32>>,
+    pub(super) ready: DraftReady,
+    pub(super) alive: Option<Spanned<Alive>>,
+    pub(super) drain: Option<Duration>,
+    pub(super) route: Option<Spanned<String>>,
     pub(super) gate: Vec<DraftExpression>,
     pub(super) verify: Option<Spanned<String>>,
-    pub(super) replicas: Option<Spanned<u64>>,
-    /// `ready.run`
-    pub(super) ready: Vec<DraftTemplate>,
+}
+
+/// `ready`
+#[derive(Debug, Default)]
+pub(super) struct DraftReady {
+    pub(super) probe: DraftProbe,
+    pub(super) within: Option<Duration>,
+    pub(super) interval: Option<Duration>,
+}
+
+/// How a replica is asked whether it is ready.
+#[derive(Debug, Default)]
+pub(super) enum DraftProbe {
+    #[default]
+    Tcp,
+    Http(Spanned<String>),
+    Run(DraftCommand),
 }

@@ -1,10 +1,11 @@
 //! `${{ … }}`: finding the delimiters, checking and evaluating what is inside (minijinja's one home).
 
 mod evaluate;
+mod live;
 pub(super) mod scan;
 pub(super) mod token;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::names::{ParamName, StageName};
 use crate::scalar::Scalar;
@@ -38,16 +39,21 @@ pub struct References {
     pub params: Vec<ParamName>,
     /// `x.metrics.n`, `x.values.n`: stages whose results it uses.
     pub results: Vec<StageName>,
-    /// `services.x.url`
+    /// `services.x.url`: services whose addresses it uses. In a `verify` stage also the service it verifies, whose
+    /// address is the candidate's.
     pub services: Vec<StageName>,
-    /// `live` or `live.x`
-    pub live: bool,
+    /// Services whose live releases it uses. In a gate `live` is the live release of the gate's own service, which
+    /// then stands here; elsewhere `live.x` is that of `x`.
+    pub live: BTreeSet<StageName>,
     /// `run.id` or `run.commit`
     pub run_identity: bool,
 }
 
 /// The values that expressions can name, as one JSON object per root
 /// (`params matrix run inputs outputs port target services live` and stage names).
+///
+/// In a gate `live` is the live release of the gate's service: its metrics and values by stage, or null. Elsewhere it holds
+/// such a release or null by service. Whatever it does not hold is none.
 #[derive(Debug, Clone, Default)]
 pub struct Scope {
     /// The roots.
@@ -81,6 +87,12 @@ impl Expression {
                     .fails(format!("is {}, but must be true or false", evaluate::describe(&other))))
             }
         }
+    }
+
+    /// What it names with the values in this scope, by dotted path: for people. None where a value is none or missing;
+    /// what is no single value (`live` while a release is live) is left out.
+    pub fn named(&self, scope: &Scope) -> BTreeMap<String, Option<Scalar>> {
+        evaluate::named(&self.source, scope)
     }
 
     /// The value as text: as it was written when the expression is one name.
@@ -157,7 +169,7 @@ impl References {
         union(&mut self.params, &other.params);
         union(&mut self.results, &other.results);
         union(&mut self.services, &other.services);
-        self.live |= other.live;
+        self.live.extend(other.live.iter().cloned());
         self.run_identity |= other.run_identity;
     }
 }
@@ -223,6 +235,75 @@ mod tests {
         assert_eq!(eval("1 < evaluate.metrics.count <= 3"), Ok(json!(true)));
         assert_eq!(eval("params['word']"), Ok(json!("it's")));
         assert_eq!(eval("evaluate.metrics.nothing is defined"), Ok(json!(false)));
+    }
+
+    #[test]
+    fn what_a_live_release_lacks_is_none() {
+        let with = |live: serde_json::Value, source: &str| {
+            let mut scope = scope();
+            scope.roots.insert("live".to_owned(), live);
+            expression(source).eval(&scope).map_err(|error| error.why)
+        };
+        let better = "not live or evaluate.metrics.accuracy >= live.evaluate.metrics.accuracy";
+        let release = |accuracy: f64| json!({"evaluate": {"metrics": {"accuracy": accuracy}}});
+        assert_eq!(with(json!(null), better), Ok(json!(true)));
+        assert_eq!(with(release(0.9), better), Ok(json!(true)));
+        assert_eq!(with(release(0.99), better), Ok(json!(false)));
+        for live in [json!(null), json!({}), json!({"evaluate": {"metrics": {}}}), json!({"x": {}})]
+        {
+            let of = |source: &str| with(live.clone(), source);
+            assert_eq!(of("live.evaluate.metrics.accuracy"), Ok(json!(null)));
+            assert_eq!(of("live.evaluate.metrics.accuracy is none"), Ok(json!(true)));
+            assert_eq!(of("live['evaluate'].metrics.accuracy == none"), Ok(json!(true)));
+            assert_eq!(of("live.evaluate.metrics.accuracy | default(0.5) < 1"), Ok(json!(true)));
+            assert_eq!(
+                of("not live"),
+                Ok(json!(live.is_null())),
+                "a release without results is live"
+            );
+            let why = of("evaluate.metrics.accuracy > live.evaluate.metrics.accuracy");
+            let why = why.expect_err("a number and none");
+            assert!(
+                why.ends_with(
+                    "cannot be compared with none; `live.evaluate.metrics.accuracy` is none"
+                ),
+                "{why}"
+            );
+        }
+        // Elsewhere the service stands before the stage.
+        assert_eq!(with(json!({"serve": null}), "not live.serve"), Ok(json!(true)));
+        assert_eq!(with(json!({"serve": {}}), "not live.serve"), Ok(json!(false)));
+        assert_eq!(
+            with(json!({"serve": release(0.5)}), "live.serve.evaluate.metrics.accuracy + 1"),
+            Ok(json!(1.5))
+        );
+        // Nobody said what is live: that is not the same as nothing.
+        let mut unknown = scope();
+        unknown.roots.remove("live");
+        assert!(expression("live.evaluate.metrics.accuracy").eval(&unknown).is_err());
+    }
+
+    #[test]
+    fn what_is_named_has_its_values() {
+        let named = expression(
+            "not live or evaluate.metrics.accuracy >= live.x.metrics.a + evaluate.metrics.b",
+        )
+        .named(&scope());
+        let shown: Vec<String> = named
+            .iter()
+            .map(|(name, value)| {
+                format!("{name}={}", value.as_ref().map_or("-".to_owned(), ToString::to_string))
+            })
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "evaluate.metrics.accuracy=0.95",
+                "evaluate.metrics.b=-",
+                "live=-",
+                "live.x.metrics.a=-"
+            ]
+        );
     }
 
     #[test]

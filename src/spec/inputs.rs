@@ -5,7 +5,16 @@ use super::keys::INPUT;
 use super::problem::Problem;
 use super::reader::{Fields, Item, Reader, Spanned};
 use super::yaml::short;
+use crate::address::{Address, Expected, Wanted};
 use crate::names::InputName;
+use crate::secret::SecretId;
+use crate::words::list;
+
+/// The entry of a secret that holds a token, unless another one is named.
+const TOKEN: &str = "TOKEN";
+
+/// Kinds of addresses that are known and not available yet.
+const LATER: [&str; 3] = ["models", "runs", "flowrun"];
 
 impl Reader<'_> {
     /// Reads the inputs into the stage.
@@ -47,17 +56,18 @@ impl Reader<'_> {
                 DraftInput::From { stage, output, path }
             }
             "live" => {
-                fields.get("optional").map(|item| self.boolean(item));
-                self.not_available(item.name_span, "`live`");
+                let optional = fields.get("optional").and_then(|item| self.boolean(item));
                 let (service, input) = self.dotted(item, "service.input")?;
-                DraftInput::Live { service, input }
+                DraftInput::Live { service, input, optional: optional.unwrap_or(false) }
             }
             _ => {
-                self.not_available(item.name_span, "`url`");
-                fields.get("digest").map(|item| self.text(item));
-                let url = self.text(item)?;
-                self.url(item, url);
-                DraftInput::Url
+                let digest = fields.get("digest");
+                let expected = digest.map(|item| self.expected(item));
+                let path = path.map(|path| path.value);
+                let token = fields.get("token");
+                let secret = token.map(|item| self.token(item));
+                let input = self.outside(item, expected.is_some(), expected.flatten(), path)?;
+                self.with_token(input, token, secret.flatten())?
             }
         };
         Some(Spanned { value, span: item.span() })
@@ -65,9 +75,17 @@ impl Reader<'_> {
 
     /// Refuses keys that belong to another kind of input.
     fn foreign_keys(&mut self, fields: &Fields<'_>, kind: &str) {
-        for (key, owner) in [("optional", "live"), ("digest", "url")] {
-            if let Some(span) = fields.key_span(key).filter(|_| kind != owner) {
-                let message = format!("`{key}` goes with `{owner}` only");
+        let owners: [(&str, &[&str]); 4] = [
+            ("path", &["from", "url"]),
+            ("optional", &["live"]),
+            ("digest", &["url"]),
+            ("token", &["url"]),
+        ];
+        for (key, owners) in owners {
+            if let Some(span) = fields.key_span(key).filter(|_| !owners.contains(&kind)) {
+                let owners =
+                    list(&owners.iter().map(|owner| format!("`{owner}`")).collect::<Vec<_>>());
+                let message = format!("`{key}` goes with {owners} only");
                 self.report(Problem::new("bad-input", span, message).help("remove it"));
             }
         }
@@ -105,14 +123,88 @@ impl Reader<'_> {
         }
     }
 
-    fn url(&mut self, item: Item<'_>, url: &str) {
-        let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
-        if !["https", "s3", "file", "models", "runs", "flowrun"].contains(&scheme) {
-            let message = format!("`{}` is no address that is fetched", short(url));
+    /// What lies at the address. Data in the clear needs a `digest`, readable or not.
+    fn outside(
+        &mut self,
+        item: Item<'_>,
+        has_digest: bool,
+        expected: Option<Expected>,
+        path: Option<String>,
+    ) -> Option<DraftInput> {
+        let text = self.text(item)?;
+        let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme);
+        if LATER.contains(&scheme) {
+            self.not_available(item.span(), &format!("`{scheme}:`"));
+            return Some(DraftInput::Later);
+        }
+        let address = match text.parse::<Address>() {
+            Ok(address) => address,
+            Err(error) => {
+                // The text itself is shown at its place only: it may hold a password.
+                let problem = Problem::new("bad-address", item.span(), error.to_string());
+                self.report(problem.help(error.help));
+                return None;
+            }
+        };
+        if address.needs_digest() && !has_digest {
+            let message = "anybody on the way can change what comes over `http:`";
             self.report(
-                Problem::new("bad-input", item.span(), message)
-                    .help("write an address that begins with `https:`, `s3:` or `file:`"),
+                Problem::new("bad-address", item.span(), message)
+                    .help("write `https:`, or add the `digest` of the content"),
+            );
+            return None;
+        }
+        if address.has_password() {
+            // Shown without its place: the lines around it would be in every log.
+            let message = format!("the address `{address}` holds a password");
+            self.warn(
+                Problem::of_file("password-in-address", message)
+                    .help("use a signed address, or `s3:`, which finds its own credentials"),
             );
         }
+        Some(DraftInput::Outside { wanted: Wanted { address, expected, token: None }, path })
+    }
+
+    /// `[group/]name[#entry]`
+    fn token(&mut self, item: Item<'_>) -> Option<SecretId> {
+        let ((group, name), entry) = self.secret_text(item)?;
+        Some(SecretId { group, name, entry: entry.unwrap_or_else(|| TOKEN.to_owned()) })
+    }
+
+    /// A login goes over TLS or stays on this machine, and there is one of them.
+    fn with_token(
+        &mut self,
+        mut input: DraftInput,
+        item: Option<Item<'_>>,
+        token: Option<SecretId>,
+    ) -> Option<DraftInput> {
+        let (DraftInput::Outside { wanted, .. }, Some(item)) = (&mut input, item) else {
+            return Some(input);
+        };
+        let (why, help) = if !wanted.address.takes_logins() {
+            (
+                "`token` goes with `https:` addresses only",
+                "remove it; `s3:` finds its own credentials",
+            )
+        } else if wanted.address.has_login() {
+            ("the address has a login of its own beside `token`", "keep one of the two")
+        } else {
+            wanted.token = token;
+            return Some(input);
+        };
+        self.report(Problem::new("bad-input", item.name_span, why.to_owned()).help(help));
+        None
+    }
+
+    fn expected(&mut self, item: Item<'_>) -> Option<Expected> {
+        let text = self.text(item)?;
+        let expected = text.parse().ok();
+        if expected.is_none() {
+            let message = format!("`{}` is not the digest of a file", short(text));
+            self.report(Problem::new("bad-digest", item.span(), message).help(
+                "write `sha256:` and the 64 digits that `sha256sum` prints, or `b3:` and those of `b3sum`",
+            ));
+        }
+        expected
     }
 }

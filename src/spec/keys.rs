@@ -46,6 +46,10 @@ pub(super) enum Form {
     Cpu,
     /// `2x`
     Factor,
+    /// Where data is fetched from.
+    Address,
+    /// `sha256:` or `b3:` and 64 digits.
+    ContentDigest,
     /// One `${{ … }}`.
     Expression,
     /// One of these words.
@@ -91,6 +95,19 @@ const RETRY: Form = Form::AnyOf(&[Form::Whole(0, 1000), Form::Table(&RETRIES)]);
 
 /// The words of `pull`.
 pub(super) const PULL: &[&str] = &["missing", "always", "never"];
+/// The capabilities of Linux.
+#[rustfmt::skip]
+pub(super) const CAPABILITIES: &[&str] = &[
+    "AUDIT_CONTROL", "AUDIT_READ", "AUDIT_WRITE", "BLOCK_SUSPEND", "BPF",
+    "CHECKPOINT_RESTORE", "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER",
+    "FSETID", "IPC_LOCK", "IPC_OWNER", "KILL", "LEASE",
+    "LINUX_IMMUTABLE", "MAC_ADMIN", "MAC_OVERRIDE", "MKNOD", "NET_ADMIN",
+    "NET_BIND_SERVICE", "NET_BROADCAST", "NET_RAW", "PERFMON", "SETFCAP",
+    "SETGID", "SETPCAP", "SETUID", "SYSLOG", "SYS_ADMIN",
+    "SYS_BOOT", "SYS_CHROOT", "SYS_MODULE", "SYS_NICE", "SYS_PACCT",
+    "SYS_PTRACE", "SYS_RAWIO", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG",
+    "WAKE_ALARM",
+];
 /// The words of a param's `type`.
 pub(super) const TYPES: &[&str] = &["string", "number", "integer", "boolean"];
 
@@ -170,7 +187,7 @@ pub(super) static DEFAULTS: Table = table(
         key("requirements", "Lines for pip; an empty list switches off.", Form::List(&Form::Text)),
         key("requirements_file", "A file of lines for pip.", Form::Path),
         key("env", "Environment variables.", ENV),
-        key("secrets", "Secrets as environment variables.", SECRETS),
+        key("secrets", "Secrets as environment variables or files.", SECRETS),
         key("resources", "What a stage needs of the machine.", Form::Table(&RESOURCES)),
         key("retries", "How often a failed attempt is tried again.", RETRY),
         key("timeout", "How long one attempt may take.", Form::Duration),
@@ -255,8 +272,21 @@ pub(super) static INPUT: Table = table(
         key("path", "Where it is placed below the base.", Form::Path),
         key("live", "The input of a service's live release: `service.input`.", Form::Text),
         key("optional", "Whether it may be missing.", Form::Boolean),
-        key("url", "An address: https, s3 or file.", Form::Text),
-        key("digest", "The digest its content must have.", Form::Text),
+        key(
+            "url",
+            "Where it is fetched from: `https://…`, `s3://bucket/key` or `file:///path`.",
+            Form::Address,
+        ),
+        key(
+            "digest",
+            "The digest its content must have: `sha256:…` or `b3:…`. What is known by it is not fetched again.",
+            Form::ContentDigest,
+        ),
+        key(
+            "token",
+            "A secret that is sent to an `https:` address as a bearer token: `[group/]name[#entry]`; default entry: `TOKEN`.",
+            Form::Text,
+        ),
     ],
 );
 
@@ -335,7 +365,7 @@ pub(super) static CONTAINER: Table = table(
             Form::Choice(&["read-only", "writable"]),
         ),
         key("network", "Whether it has a network.", Form::Choice(&["default", "none"])),
-        key("capabilities", "Capabilities it keeps.", Form::List(&Form::Text)),
+        key("capabilities", "Capabilities it keeps.", Form::List(&Form::Choice(CAPABILITIES))),
     ],
 );
 

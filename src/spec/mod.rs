@@ -11,6 +11,7 @@ mod document;
 mod draft;
 pub mod expression;
 mod file;
+mod image;
 mod inputs;
 mod keys;
 mod param;
@@ -23,6 +24,7 @@ mod resources;
 mod scalars;
 mod schedule;
 mod schema;
+mod secrets;
 mod service;
 mod stage;
 mod template;
@@ -30,13 +32,15 @@ mod words;
 mod yaml;
 
 #[cfg(test)]
+mod service_tests;
+#[cfg(test)]
 mod tests;
 
 pub use expression::{Expression, Scope, Template};
 pub use file::read_file;
 pub use pipeline::Pipeline;
 pub use problem::{Problem, Problems};
-pub use quantity::{parse_cpu, parse_size};
+pub use quantity::{parse_cpu, parse_duration, parse_size};
 pub use schema::schema;
 
 /// Reads a pipeline file of version 2.
@@ -61,9 +65,12 @@ fn read(text: &str) -> Result<Pipeline, Vec<Problem>> {
     let pipeline = reader.document(&root).and_then(|draft| check::check(&draft, &mut reader));
     let found = reader.finish();
     match pipeline {
-        Some(pipeline) if found.problems.is_empty() => {
-            Ok(Pipeline { unavailable: found.unavailable, warnings: found.warnings, ..pipeline })
-        }
+        Some(pipeline) if found.problems.is_empty() => Ok(Pipeline {
+            unavailable: found.unavailable,
+            needs_containers: found.needs_containers,
+            warnings: found.warnings,
+            ..pipeline
+        }),
         _ => Err(found.problems),
     }
 }

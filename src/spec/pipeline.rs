@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 
 use super::expression::{Expression, Template};
 use super::problem::Problem;
-use crate::names::{AxisName, InputName, OutputName, ParamName, PipelineName, StageName};
+use crate::address::Wanted;
+use crate::names::{
+    AxisName, InputName, OutputName, ParamName, PipelineName, PortName, StageName, VolumeName,
+};
+use crate::release::Protocol;
 use crate::scalar::Scalar;
+use crate::secret::SecretUse;
 
 /// What one file describes.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,11 +31,16 @@ pub struct Pipeline {
     pub on_exit: Option<StageName>,
     /// Of the whole run.
     pub timeout: Option<Duration>,
+    /// Declared volumes; they outlive releases and `down`.
+    pub volumes: IndexSet<VolumeName>,
     /// What the file uses that cannot run yet, each at its place: `apply` refuses with these (exit 3).
     pub unavailable: Vec<Problem>,
+    /// What only containers can do (stages without `run`, volumes at absolute paths), each at its place: refused where stages are
+    /// processes.
+    pub needs_containers: Vec<Problem>,
     /// What the file does that deserves a word (`run.id` makes a stage uncacheable), at its place.
     pub warnings: Vec<Problem>,
-    /// `image`, `pull` and `container`, as far as the file uses them.
+    /// `image`, `build`, `pull`, `container` and the `size` of volumes, as far as the file uses them.
     pub container_keys: Vec<String>,
 }
 
@@ -77,7 +87,8 @@ pub enum ParamKind {
 pub struct Stage {
     /// Its name.
     pub name: StageName,
-    /// The stages it depends on: `needs`, inputs, metrics and services named in expressions. Without duplicates, in file order.
+    /// The stages it depends on: `needs`, inputs, metrics and services named in expressions; of a service also those its
+    /// `verify` stage depends on. `{live}` and `live` are no dependencies. Without duplicates, in file order.
     pub needs: Vec<StageName>,
     /// Runs only if all hold.
     pub when: Vec<Expression>,
@@ -95,6 +106,16 @@ pub struct Stage {
     pub env: IndexMap<String, Template>,
     /// Python and its packages.
     pub environment: EnvironmentSpec,
+    /// The image of its containers; none: only a place without containers can run it.
+    pub image: Option<ImageSpec>,
+    /// When the image is pulled; of no effect with `build`.
+    pub pull: Pull,
+    /// How its containers are confined.
+    pub container: ContainerSpec,
+    /// Arguments for the image's own program, without `run`.
+    pub args: Option<Vec<Template>>,
+    /// Secrets by variable (defaults merged), in file order.
+    pub secrets: IndexMap<String, SecretUse>,
     /// `resources`.
     pub resources: Resources,
     /// Batch or service.
@@ -103,7 +124,7 @@ pub struct Stage {
     pub outside_dag: bool,
     /// Names `run.id` or `run.commit` in what is executed.
     pub names_run_identity: bool,
-    /// Has an edge to a service and did not write `cache: true`.
+    /// Has an edge to a service and did not write `cache: true`, or is named by `verify`.
     pub uses_service: bool,
 }
 
@@ -113,8 +134,53 @@ pub struct Stage {
 pub enum StageKind {
     /// Ends.
     Batch(Batch),
-    /// Stays up; not available yet. The reader has checked it.
-    Service,
+    /// Stays up.
+    Service(Box<Service>),
+}
+
+/// What only services have. Defaults are applied.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Service {
+    /// Where it is reached.
+    pub port: u16,
+    /// The port the program insists on; none: `$PORT`.
+    pub listen: Option<u16>,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// More ports by name, not routed.
+    pub ports: IndexMap<PortName, u16>,
+    /// Copies.
+    pub replicas: u32,
+    /// When a replica counts as ready.
+    pub ready: ReadyProbe,
+    /// How long a new replica may take to become ready.
+    pub within: Duration,
+    /// Between two tries of `ready`.
+    pub interval: Duration,
+    /// When a replica that was ready is started anew.
+    pub alive: Option<crate::release::Alive>,
+    /// How long an old replica may finish its requests.
+    pub drain: Duration,
+    /// The path of the gateway that leads to it; normal: begins with `/`, does not end with it unless it is `/`.
+    pub route: Option<String>,
+    /// All must hold, else the live release stays.
+    pub gate: Vec<Expression>,
+    /// Tries the new replicas before they go live. What it needs, the service needs too (`Stage::needs`).
+    pub verify: Option<StageName>,
+    /// Volumes: path in the service, below the base and normal. An absolute one begins with `/` and stands in
+    /// [`Pipeline::needs_containers`] too.
+    pub volumes: IndexMap<VolumeName, String>,
+}
+
+/// `ready`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ReadyProbe {
+    /// A path that answers 2xx.
+    Http(String),
+    /// The port takes connections.
+    Tcp,
+    /// A command that ends with 0.
+    Run(Command),
 }
 
 /// What only batch stages have.
@@ -159,7 +225,23 @@ pub enum Input {
         /// Where it is placed.
         path: Option<String>,
     },
-    /// `{live}` or `{url}`: known, not available yet (also in `Pipeline::unavailable`).
+    /// The input of the live release of a service (`{live: service.input}`).
+    Live {
+        /// The service.
+        service: StageName,
+        /// Its input.
+        input: InputName,
+        /// Nothing is live: the input is absent, else the stage fails.
+        optional: bool,
+    },
+    /// What lies at an address, placed at `path` below the base when given.
+    Outside {
+        /// Where it is, and what it must be.
+        wanted: Wanted,
+        /// Where it is placed.
+        path: Option<String>,
+    },
+    /// `{url}` of a kind that is known and not available yet (also in `Pipeline::unavailable`).
     Later,
 }
 
@@ -172,6 +254,51 @@ pub struct EnvironmentSpec {
     pub requirements: Vec<String>,
     /// A file of pip lines, below the base.
     pub requirements_file: Option<String>,
+}
+
+/// Where an image comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImageSpec {
+    /// `image`: a tag or digest in any registry, or of this machine.
+    Reference(String),
+    /// `build`
+    Build(BuildSpec),
+}
+
+/// `build`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildSpec {
+    /// The folder that is sent, below the base.
+    pub context: String,
+    /// The Dockerfile in it.
+    pub dockerfile: String,
+    /// `ARG`s, as written.
+    pub args: IndexMap<String, String>,
+}
+
+/// `pull`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Pull {
+    /// When the image is not here.
+    #[default]
+    Missing,
+    /// Before every run.
+    Always,
+    /// The image must be here.
+    Never,
+}
+
+/// `container`
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ContainerSpec {
+    /// `user: image`, not the caller. Always so for a stage without `run` that does not say otherwise.
+    pub image_user: bool,
+    /// `root: writable`. Always so for a stage without `run` that does not say otherwise.
+    pub writable_root: bool,
+    /// `network: none`
+    pub no_network: bool,
+    /// Capabilities it keeps.
+    pub capabilities: Vec<String>,
 }
 
 /// `resources`: a request for the scheduler, also a limit where one can be had.
@@ -246,7 +373,15 @@ impl Stage {
     pub fn batch(&self) -> Option<&Batch> {
         match &self.kind {
             StageKind::Batch(batch) => Some(batch),
-            StageKind::Service => None,
+            StageKind::Service(_) => None,
+        }
+    }
+
+    /// The service half, when it stays up.
+    pub fn service(&self) -> Option<&Service> {
+        match &self.kind {
+            StageKind::Batch(_) => None,
+            StageKind::Service(service) => Some(service),
         }
     }
 

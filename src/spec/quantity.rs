@@ -80,6 +80,11 @@ pub fn parse_size(text: &str) -> Option<u64> {
     size(text).ok()
 }
 
+/// A time as in a file: `10s`, `5m`, `2h`.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    duration(text).ok()
+}
+
 /// A number of processors as in a file: `2`, `0.5`, `500m`.
 pub fn parse_cpu(text: &str) -> Option<f64> {
     cpu(text).ok()

@@ -94,6 +94,7 @@ impl<'n> Fields<'n> {
 pub(super) struct Found {
     pub(super) problems: Vec<Problem>,
     pub(super) unavailable: Vec<Problem>,
+    pub(super) needs_containers: Vec<Problem>,
     pub(super) warnings: Vec<Problem>,
 }
 
@@ -103,8 +104,8 @@ pub(super) struct Reader<'a> {
     /// The file.
     pub(super) text: &'a str,
     problems: Vec<Problem>,
-    /// What is used and not available yet.
-    pub(super) unavailable: Vec<Problem>,
+    unavailable: Vec<Problem>,
+    needs_containers: Vec<Problem>,
     warnings: Vec<Problem>,
     /// Expressions found so far.
     pub(super) expressions: usize,
@@ -112,7 +113,14 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(text: &'a str, problems: Vec<Problem>) -> Self {
-        Self { text, problems, unavailable: Vec::new(), warnings: Vec::new(), expressions: 0 }
+        Self {
+            text,
+            problems,
+            unavailable: Vec::new(),
+            needs_containers: Vec::new(),
+            warnings: Vec::new(),
+            expressions: 0,
+        }
     }
 
     /// Takes a problem in.
@@ -137,24 +145,41 @@ impl<'a> Reader<'a> {
     /// Says that this key or form cannot be run yet.
     pub(super) fn not_available(&mut self, span: Span, what: &str) {
         if self.unavailable.len() < MOST_PROBLEMS {
-            let problem =
-                Problem::new("not-available", span, format!("{what} is not available yet"))
-                    .help("leave it out to run this pipeline")
-                    .label("not available yet");
-            self.unavailable.push(problem);
+            let message = format!("{what} is not available yet");
+            let problem = Problem::new("not-available", span, message);
+            let problem = problem.help("leave it out to run this pipeline");
+            self.unavailable.push(problem.label("not available yet"));
+        }
+    }
+
+    /// Says that this can only be run where stages are containers.
+    pub(super) fn only_in_containers(&mut self, span: Span, message: String, help: &str) {
+        if self.needs_containers.len() < MOST_PROBLEMS {
+            let problem = Problem::new("needs-containers", span, message);
+            self.needs_containers.push(problem.help(help));
         }
     }
 
     /// Every problem, by place and without duplicates, each underline within its first line.
     pub(super) fn finish(mut self) -> Found {
-        for list in [&mut self.problems, &mut self.unavailable, &mut self.warnings] {
+        for list in [
+            &mut self.problems,
+            &mut self.unavailable,
+            &mut self.needs_containers,
+            &mut self.warnings,
+        ] {
             for problem in list.iter_mut() {
                 problem.span = problem.span.map(|span| first_line(self.text, span));
             }
             list.sort_by(|a, b| (a.span, &a.message).cmp(&(b.span, &b.message)));
             list.dedup();
         }
-        Found { problems: self.problems, unavailable: self.unavailable, warnings: self.warnings }
+        Found {
+            problems: self.problems,
+            unavailable: self.unavailable,
+            needs_containers: self.needs_containers,
+            warnings: self.warnings,
+        }
     }
 
     /// A map with the keys of a table: reports unknown, empty and missing ones.

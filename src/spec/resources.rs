@@ -1,6 +1,6 @@
-//! `resources`, `retries`, `container` and `build`.
+//! `resources` and `retries`.
 
-use super::keys::{BUILD, CONTAINER, ON_OOM, RESOURCES, RETRIES};
+use super::keys::{ON_OOM, RESOURCES, RETRIES};
 use super::pipeline::{OnOom, Resources, Retries};
 use super::reader::{Item, Reader};
 
@@ -36,29 +36,5 @@ impl Reader<'_> {
             retries.on_oom = factor.map(|factor| OnOom { factor, max });
         }
         Some(retries)
-    }
-
-    /// `container`: checked, and without effect on local.
-    pub(super) fn container(&mut self, item: Item<'_>) {
-        let Some(fields) = self.fields(item, &CONTAINER) else { return };
-        for key in ["user", "root", "network"] {
-            self.choice(&fields, key);
-        }
-        fields.get("capabilities").map(|item| self.texts(item));
-    }
-
-    /// `build`: a folder, or a map. Checked; not available yet.
-    pub(super) fn build(&mut self, item: Item<'_>) {
-        if !item.is_map() {
-            self.path(item);
-            return;
-        }
-        let Some(fields) = self.fields(item, &BUILD) else { return };
-        fields.get("context").map(|item| self.path(item));
-        fields.get("dockerfile").map(|item| self.path_below(item));
-        for item in fields.get("args").and_then(|item| self.entries(item)).unwrap_or_default() {
-            self.variable(item);
-            self.single(item);
-        }
     }
 }

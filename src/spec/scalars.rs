@@ -92,9 +92,10 @@ impl Reader<'_> {
     }
 
     /// A port number.
-    pub(super) fn port(&mut self, item: Item<'_>) -> Option<u64> {
+    pub(super) fn port(&mut self, item: Item<'_>) -> Option<Spanned<u16>> {
         let Form::Whole(least, most) = PORT else { return None };
-        self.whole_within(item, (least, most))
+        let value = u16::try_from(self.whole_within(item, (least, most))?).ok()?;
+        Some(Spanned { value, span: item.span() })
     }
 
     /// A whole number within bounds.
@@ -244,6 +245,9 @@ pub(super) fn bad_name(
     Problem::new(code, span, format!("{what} {why}")).help(help)
 }
 
+/// What is wrong with a path whose `..` lead above its beginning.
+pub(super) const LEAVES: &str = "leaves the base";
+
 /// A path below the base in normal form, or why it is none, with the mend.
 pub(super) fn normal(text: &str) -> Result<String, (&'static str, &'static str)> {
     const RELATIVE: &str = "write it relative to the folder of the pipeline file";
@@ -265,10 +269,7 @@ pub(super) fn normal(text: &str) -> Result<String, (&'static str, &'static str)>
             "" | "." => {}
             ".." => {
                 if parts.pop().is_none() {
-                    return Err((
-                        "leaves the base",
-                        "name something below the folder of the pipeline file",
-                    ));
+                    return Err((LEAVES, "name something below the folder of the pipeline file"));
                 }
             }
             part => parts.push(part),

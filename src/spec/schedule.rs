@@ -1,9 +1,8 @@
-//! `schedule`, `volumes` and `targets`: checked now, available later.
+//! `schedule` and `targets`: checked now, available later.
 
-use std::collections::HashSet;
 use std::str::FromStr;
 
-use super::keys::{SCHEDULE, TARGET, VOLUME};
+use super::keys::{SCHEDULE, TARGET};
 use super::problem::Problem;
 use super::reader::{Item, Reader};
 use super::yaml::short;
@@ -36,19 +35,6 @@ impl Reader<'_> {
         }
         self.choice(&fields, "overlap");
         self.choice(&fields, "catch_up");
-    }
-
-    /// `volumes` of the file: the names.
-    pub(super) fn volumes(&mut self, item: Item<'_>) -> HashSet<String> {
-        let mut names = HashSet::new();
-        for item in self.entries(item).unwrap_or_default() {
-            let name: Option<ParamName> = self.own_name(item, "the volume");
-            if let Some(fields) = self.fields(item, &VOLUME) {
-                fields.get("size").map(|item| self.size(item));
-            }
-            names.extend(name.map(|name| name.to_string()));
-        }
-        names
     }
 
     /// `targets`: values of params, and a group of secrets, by target.

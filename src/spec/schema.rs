@@ -67,6 +67,12 @@ fn schema_of(form: &'static Form, tables: &mut Map<String, Value>) -> Value {
             {"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?m?$"},
         ]}),
         Form::Factor => json!({"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?x$"}),
+        Form::Address => {
+            json!({"type": "string", "pattern": "^(https?|s3|file|models|runs|flowrun):"})
+        }
+        Form::ContentDigest => {
+            json!({"type": "string", "pattern": "^(sha256|b3):[0-9a-fA-F]{64}$"})
+        }
         Form::Expression => {
             json!({"type": "string", "pattern": "^\\s*\\$\\{\\{[\\s\\S]*\\}\\}\\s*$"})
         }

@@ -1,7 +1,7 @@
 //! `defaults` and the keys of a stage → [`DraftStage`].
 
 use super::draft::{DraftCommand, DraftDefaults, DraftStage};
-use super::keys::{DEFAULTS, PICK, SECRET, STAGE};
+use super::keys::{DEFAULTS, PICK, STAGE};
 use super::pipeline::{Cache, Pick};
 use super::problem::Problem;
 use super::quantity::duration;
@@ -35,25 +35,10 @@ impl Reader<'_> {
         fields: &Fields<'_>,
         container_keys: &mut Vec<&'static str>,
     ) -> DraftDefaults {
-        for key in ["image", "pull", "container"] {
+        for key in ["image", "build", "pull", "container"] {
             if fields.get(key).is_some() && !container_keys.contains(&key) {
                 container_keys.push(key);
             }
-        }
-        for key in ["build", "secrets"] {
-            if let Some(span) = fields.key_span(key) {
-                self.not_available(span, &format!("`{key}`"));
-            }
-        }
-        if let Some(item) = fields.get("build") {
-            self.build(item);
-        }
-        if let Some(item) = fields.get("container") {
-            self.container(item);
-        }
-        self.choice(fields, "pull");
-        if let Some(item) = fields.get("image") {
-            self.text(item);
         }
         let env = fields.get("env").and_then(|item| self.entries(item)).unwrap_or_default();
         let env = env.into_iter().filter_map(|item| {
@@ -74,8 +59,9 @@ impl Reader<'_> {
             resources: fields.get("resources").and_then(|item| self.resources(item)),
             retries: fields.get("retries").and_then(|item| self.retries(item)),
             timeout: fields.get("timeout").and_then(|item| self.duration(item)),
-            image: fields.key_span("image"),
-            build: fields.key_span("build"),
+            image: self.image_of(fields),
+            pull: self.pull(fields),
+            container: fields.get("container").map(|item| self.container(item)),
         }
     }
 
@@ -131,15 +117,7 @@ impl Reader<'_> {
             stage.cache = self.cache(item).map(|value| Spanned { value, span: item.name_span });
         }
         if let Some(item) = fields.get("volumes") {
-            self.not_available(item.name_span, "`volumes`");
-            let used = self.entries(item).unwrap_or_default();
-            for item in &used {
-                self.text(*item);
-            }
-            let named =
-                |item: Item<'_>| Spanned { value: item.name.to_owned(), span: item.name_span };
-            let value = used.into_iter().map(named).collect();
-            stage.volumes = Some(Spanned { value, span: item.name_span });
+            stage.volumes = Some(self.volumes_used(item));
         }
         if let Some(item) = fields.get("uses") {
             self.text(item);
@@ -156,12 +134,21 @@ impl Reader<'_> {
                 );
             }
         }
+        for key in ["python", "requirements", "requirements_file"] {
+            if let Some(span) = fields.key_span(key) {
+                stage.run_keys.push(Spanned { value: key, span });
+            }
+        }
         for key in BATCH {
             if let Some(span) = fields.key_span(key) {
                 stage.batch_keys.push(Spanned { value: key, span });
             }
         }
-        stage.service = fields.get("service").map(|item| self.service(item));
+        if let Some(item) = fields.get("service") {
+            let service = self.service(item);
+            self.given_variables(&fields, &service);
+            stage.service = Some(service);
+        }
         Some(stage)
     }
 
@@ -191,48 +178,6 @@ impl Reader<'_> {
             Problem::new("no-value", item.span(), format!("`{}` is empty", item.name))
                 .help("write what is executed, or remove the key"),
         );
-    }
-
-    fn secrets(&mut self, item: Item<'_>) -> indexmap::IndexMap<String, super::problem::Span> {
-        let mut names = indexmap::IndexMap::new();
-        for item in self.entries(item).unwrap_or_default() {
-            if item.is_map() {
-                if let Some(fields) = self.fields(item, &SECRET) {
-                    let texts = ["secret", "entry"].map(|key| fields.get(key));
-                    for item in texts.into_iter().flatten() {
-                        self.secret_name(item);
-                    }
-                    for key in ["file", "optional"] {
-                        fields.get(key).map(|item| self.boolean(item));
-                    }
-                }
-            } else {
-                self.secret_name(item);
-            }
-            if let Some(name) = self.variable(item) {
-                names.insert(name, item.name_span);
-            }
-        }
-        names
-    }
-
-    fn secret_name(&mut self, item: Item<'_>) {
-        let Some(text) = self.text(item) else { return };
-        let word = |part: &str| {
-            !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
-        };
-        let (place, entry) = text.split_once('#').map_or((text, None), |(p, e)| (p, Some(e)));
-        let named = match place.split_once('/') {
-            Some((group, name)) => word(group) && word(name),
-            None => word(place),
-        };
-        if !named || !entry.is_none_or(word) {
-            let message = format!("`{}` names no secret", short(text));
-            self.report(
-                Problem::new("bad-secret", item.span(), message)
-                    .help("write `name`, `group/name` or `group/name#entry`"),
-            );
-        }
     }
 
     fn python(&mut self, item: Item<'_>) -> Option<String> {

@@ -1,10 +1,16 @@
 //! The reader as a whole: the example of the format, bad files with what is said of them, hostile files.
 
+mod mutations;
+mod schema;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::expression::{Piece, Template};
-use super::pipeline::{Cache, Command, EnvironmentSpec, Input, ParamKind, Pick, StageKind};
+use super::pipeline::{
+    BuildSpec, Cache, Command, ContainerSpec, EnvironmentSpec, ImageSpec, Input, ParamKind, Pick,
+    Pull, ReadyProbe,
+};
 use super::*;
 use crate::scalar::Scalar;
 
@@ -74,13 +80,24 @@ fn the_example_of_the_format_loads() {
 
     let evaluate = &pipeline.stages["evaluate"];
     assert_eq!(names(&evaluate.needs), ["prepare", "train"]);
-    assert!(matches!(evaluate.inputs["current"], Input::Later));
-    assert!(matches!(pipeline.stages["serve"].kind, StageKind::Service));
-    assert_eq!(names(&pipeline.stages["serve"].needs), ["train", "evaluate"]);
+    assert!(matches!(
+        &evaluate.inputs["current"],
+        Input::Live { service, input, optional: true }
+            if service.as_str() == "serve" && input.as_str() == "model"
+    ));
+    let serve = &pipeline.stages["serve"];
+    assert_eq!(names(&serve.needs), ["train", "evaluate"]);
+    let service = serve.service().expect("a service");
+    assert_eq!((service.port, service.replicas), (8000, 2));
+    assert_eq!(service.ready, ReadyProbe::Http("/readyz".to_owned()));
+    assert_eq!(service.within, Duration::from_mins(2));
+    assert_eq!(service.route.as_deref(), Some("/iris"));
+    assert_eq!(names(&service.verify), ["smoke"]);
+    assert_eq!(service.gate.len(), 2);
     assert!(pipeline.stages["smoke"].outside_dag && pipeline.stages["alert"].outside_dag);
     assert!(!pipeline.stages["train"].outside_dag);
 
-    let mut missing: Vec<&str> = pipeline
+    let missing: Vec<&str> = pipeline
         .unavailable
         .iter()
         .map(|problem| {
@@ -89,11 +106,10 @@ fn the_example_of_the_format_loads() {
             &FORMAT[start..start + length]
         })
         .collect();
-    missing.dedup();
-    assert_eq!(
-        missing,
-        ["secrets", "live", "service", "live", "live.evaluate.metrics.accuracy", "schedule"]
-    );
+    assert_eq!(missing, ["schedule"]);
+    let secret = &train.secrets["AWS_ACCESS_KEY_ID"];
+    assert_eq!(secret.id.to_string(), "aws-credentials#AWS_ACCESS_KEY_ID");
+    assert_eq!(train.image, Some(ImageSpec::Reference("python:3.12-slim".to_owned())));
     assert_eq!(pipeline.ignored_on_local(), ["image"]);
     assert!(pipeline.warnings.is_empty(), "{:?}", pipeline.warnings);
 }
@@ -253,17 +269,91 @@ fn caching_and_services() {
 
 #[test]
 fn what_is_not_available_is_said_at_its_key() {
-    let text = "version: '2'\nname: a\nvolumes: {v: {}}\ntargets: {t: {}}\nstages:\n  a: {image: x, args: [b]}\n  \
-                b: {run: x, build: ., image: y, pull: always, container: {network: none}, secrets: {A: b}}\n  \
-                c: {uses: mlflow, with: {a: b}}\n  d: {run: x, inputs: {u: {url: 'https://x.org/a'}}}\n";
+    let text = "version: '2'\nname: a\nvolumes: {v: {size: 1Gi}}\ntargets: {t: {}}\nstages:\n  a: {image: x, args: [b]}\n  \
+                b: {run: x, image: y, pull: always, container: {network: none}, secrets: {A: b}}\n  \
+                c: {uses: mlflow, with: {a: b}}\n  d: {run: x, inputs: {u: {url: 'models:a'}}}\n  \
+                e: {run: x, volumes: {v: /data//b/}, service: {port: 1, route: {path: /a, weight: 10}}}\n";
     let pipeline = valid(text);
     let keys: Vec<&str> = pipeline
         .unavailable
         .iter()
         .filter_map(|problem| problem.span.map(|(start, length)| &text[start..start + length]))
         .collect();
-    assert_eq!(keys, ["volumes", "targets", "image", "build", "secrets", "uses", "url"]);
-    assert_eq!(pipeline.ignored_on_local(), ["image", "pull", "container"]);
+    assert_eq!(keys, ["targets", "uses", "'models:a'", "weight"]);
+    assert_eq!(pipeline.ignored_on_local(), ["image", "pull", "container", "size"]);
+    let contained: Vec<&str> = pipeline
+        .needs_containers
+        .iter()
+        .filter_map(|problem| problem.span.map(|(start, length)| &text[start..start + length]))
+        .collect();
+    assert_eq!(contained, ["image", "/data//b/"]);
+}
+
+#[test]
+fn containers_are_as_the_file_says() {
+    let text = "version: '2'\nname: a\nparams: {p: 7}\nvolumes: {v: {}}\n\
+                defaults: {image: 'python:3', pull: never, container: {network: none, capabilities: [KILL]}}\nstages:\n  \
+                a: {run: x}\n  \
+                b: {run: x, build: docker/b, container: {user: image, root: writable}}\n  \
+                c: {run: x, build: {context: ., dockerfile: d/Dockerfile, args: {V: 1.10, E: ''}}}\n  \
+                d: {image: 'mariadb:11', args: ['--port', '${{ params.p }}'], service: {port: 3306, protocol: tcp}, volumes: {v: /var/lib/mysql}}\n  \
+                e: {image: x, container: {user: caller, root: read-only}}\n";
+    let pipeline = valid(text);
+    let stage = |name: &str| &pipeline.stages[name];
+    assert_eq!(stage("a").image, Some(ImageSpec::Reference("python:3".to_owned())));
+    assert_eq!(stage("a").pull, Pull::Never);
+    let loose = ContainerSpec { image_user: true, writable_root: true, ..ContainerSpec::default() };
+    let of_defaults = ContainerSpec {
+        no_network: true,
+        capabilities: vec!["KILL".to_owned()],
+        ..ContainerSpec::default()
+    };
+    assert_eq!(stage("a").container, of_defaults);
+    assert_eq!(stage("b").container, loose);
+    assert_eq!(stage("d").container, loose);
+    assert_eq!(stage("e").container, ContainerSpec::default());
+    let build = |context: &str, dockerfile: &str, args: &[(&str, &str)]| {
+        let args = args.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let (context, dockerfile) = (context.to_owned(), dockerfile.to_owned());
+        Some(ImageSpec::Build(BuildSpec { context, dockerfile, args: args.collect() }))
+    };
+    assert_eq!(stage("b").image, build("docker/b", "Dockerfile", &[]));
+    assert_eq!(stage("c").image, build(".", "d/Dockerfile", &[("V", "1.10"), ("E", "")]));
+    let d = stage("d");
+    assert_eq!(
+        (&d.run, d.pull, &d.environment),
+        (&None, Pull::Missing, &EnvironmentSpec::default())
+    );
+    assert_eq!(d.args.as_ref().map(Vec::len), Some(2));
+    assert_eq!(names(&d.params), ["p"]);
+    assert_eq!(d.service().expect("a service").volumes["v"], "/var/lib/mysql");
+    assert_eq!(pipeline.unavailable, []);
+    assert_eq!(pipeline.needs_containers.len(), 3);
+}
+
+#[test]
+fn secrets_are_read_in_all_forms() {
+    let text = "version: '2'\nname: a\ndefaults: {secrets: {A: all, B: all, C: all}, env: {D: x}}\nstages:\n  \
+                a: {run: x, env: {C: plain}, secrets: {B: team/db#user, D: d, E: {secret: t/f, entry: key, file: true, optional: true}}}\n  \
+                b: {image: x}\n";
+    let pipeline = valid(text);
+    let stage = &pipeline.stages["a"];
+    let shown: Vec<String> = stage
+        .secrets
+        .iter()
+        .map(|(name, one)| format!("{name} {} {} {}", one.id, one.file, one.optional))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "A all#A false false",
+            "B team/db#user false false",
+            "D d#D false false",
+            "E t/f#key true true"
+        ]
+    );
+    assert_eq!(names(stage.env.keys()), ["C"]);
+    assert!(pipeline.stages["b"].secrets.is_empty());
 }
 
 /// Time is bounded by work, not by a clock: every case must be refused for the reason it was made for.
@@ -352,172 +442,4 @@ fn long_chains_need_no_stack() {
     assert_eq!(pipeline.stages.len(), 10_000);
     let circle = with_stages(&format!("  s0: {{run: x, needs: [s9999]}}\n{stages}"));
     assert_eq!(codes(&circle), ["cycle"]);
-}
-
-mod schema {
-    //! The schema, the tables and the reader know the same keys.
-
-    use super::super::keys::{FILE, Form, Table};
-    use super::*;
-
-    fn tables(form: &'static Form, found: &mut Vec<&'static Table>) {
-        match form {
-            Form::Table(table) if !found.iter().any(|known| known.name == table.name) => {
-                found.push(table);
-                for key in table.keys {
-                    tables(&key.form, found);
-                }
-            }
-            Form::List(form) | Form::Map(_, form) => tables(form, found),
-            Form::AnyOf(forms) => forms.iter().for_each(|form| tables(form, found)),
-            _ => {}
-        }
-    }
-
-    /// A file in which this key of this table has this value.
-    fn file_with(table: &str, key: &str, value: &str) -> String {
-        let here = format!("{{{key}: {value}}}");
-        let stage = |inside: &str| format!("stages: {{a: {{run: x, {inside}}}}}");
-        let rest = match table {
-            "pipeline" => format!("{key}: {value}\nstages: {{a: {{run: x}}}}"),
-            "source" => format!("source: {here}\nstages: {{a: {{run: x}}}}"),
-            "defaults" => format!("defaults: {here}\nstages: {{a: {{run: x}}}}"),
-            "param" => format!("params: {{p: {here}}}\nstages: {{a: {{run: x}}}}"),
-            "volume" => format!("volumes: {{v: {here}}}\nstages: {{a: {{run: x}}}}"),
-            "schedule" => format!("schedule: {here}\nstages: {{a: {{run: x}}}}"),
-            "target" => format!("targets: {{t: {here}}}\nstages: {{a: {{run: x}}}}"),
-            "stage" => format!("stages: {{a: {here}}}"),
-            "input" => stage(&format!("inputs: {{i: {here}}}")),
-            "secret" => stage(&format!("secrets: {{S: {here}}}")),
-            "on_oom" => stage(&format!("retries: {{on_oom: {here}}}")),
-            "ready" | "alive" | "route" => stage(&format!("service: {{port: 1, {table}: {here}}}")),
-            key => stage(&format!("{key}: {here}")),
-        };
-        format!("x-a: 1\n{rest}\n")
-    }
-
-    fn all() -> Vec<&'static Table> {
-        let mut found = vec![&FILE];
-        for key in FILE.keys {
-            tables(&key.form, &mut found);
-        }
-        found
-    }
-
-    #[test]
-    fn the_reader_reads_every_key_of_the_tables() {
-        let nonsense = "[[{z: 1}]]";
-        for table in all() {
-            for key in table.keys {
-                let text = file_with(table.name, key.name, nonsense);
-                let problems = load("p", text.as_bytes()).expect_err(key.name).list;
-                // The key itself or something below it is underlined, and not as unknown.
-                let at = text.find(nonsense).expect("is there") - key.name.len() - 2;
-                let said = problems.iter().any(|problem| {
-                    problem.code != "unknown-key"
-                        && problem.code != "missing-key"
-                        && problem.span.is_some_and(|(start, _)| start >= at && start < at + 40)
-                });
-                // `live` and `url` inputs are read only where they stand alone, `optional` and `digest` with them.
-                let with_another =
-                    ["optional", "digest"].contains(&key.name) && table.name == "input";
-                assert!(
-                    said || with_another,
-                    "`{}` of {} is not read:\n{text}",
-                    key.name,
-                    table.what
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn the_schema_has_every_key_with_a_description() {
-        let schema = schema();
-        assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
-        for table in all() {
-            let object =
-                if table.name == "pipeline" { &schema } else { &schema["$defs"][table.name] };
-            assert_eq!(object["additionalProperties"], false, "{}", table.name);
-            let properties = object["properties"].as_object().expect("a map");
-            assert_eq!(properties.len(), table.keys.len());
-            for key in table.keys {
-                let description = properties[key.name]["description"].as_str().expect("a text");
-                assert!(description.ends_with('.'), "{description}");
-            }
-        }
-    }
-
-    /// What is published; editors get it from `flowrun schema`.
-    #[test]
-    fn the_schema_is_as_published() {
-        insta::assert_json_snapshot!("schema", schema());
-    }
-
-    #[test]
-    fn a_key_of_a_table_is_no_unknown_key_anywhere() {
-        for table in all() {
-            for key in table.keys {
-                let text = file_with(table.name, key.name, "1");
-                let problems = load("p", text.as_bytes()).err().map_or(Vec::new(), |p| p.list);
-                let unknown = problems.iter().find(|problem| problem.code == "unknown-key");
-                assert!(unknown.is_none(), "{}: {unknown:?}", key.name);
-            }
-        }
-    }
-}
-
-mod mutations {
-    //! Whatever the bytes are, the reader comes back, and what it says can be shown.
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn returns(bytes: &[u8]) {
-        if let Err(problems) = load("p.yaml", bytes) {
-            assert!(!problems.list.is_empty());
-            assert!(!problems.render(true).is_empty());
-            assert_eq!(problems.to_json().as_array().map(Vec::len), Some(problems.list.len()));
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
-
-        #[test]
-        fn random_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            returns(&bytes);
-        }
-
-        #[test]
-        fn random_yaml(text in "([a-z]{1,3}|: |- |\n|\n  |[\\[\\]{}&*!|>'\"%@`,?#]|\\$\\{\\{ | \\}\\}|é|\t){0,60}") {
-            returns(text.as_bytes());
-        }
-
-        #[test]
-        fn mutated_format(
-            edits in proptest::collection::vec((0..FORMAT.len(), 0..20_usize, "[ -~\n]{0,6}"), 1..6)
-        ) {
-            let mut text = FORMAT.to_owned();
-            for (at, length, with) in edits {
-                let at = (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-                let to = (at..=(at + length).min(text.len())).rev().find(|to| text.is_char_boundary(*to)).unwrap_or(at);
-                text.replace_range(at..to, &with);
-            }
-            returns(text.as_bytes());
-        }
-
-        #[test]
-        fn random_expressions(inside in "([a-z]{1,4}|[0-9]|[-+*/%~|.,:()\\[\\]{}'\"<>=! ]|and|or|not|is|in|if|else|params\\.a){0,25}") {
-            let text = format!("version: '2'\nname: a\nparams: {{a: 1}}\nstages:\n  a:\n    run: |\n      x ${{{{ {inside} }}}}\n");
-            if let Ok(pipeline) = load("p", text.as_bytes()) {
-                let mut scope = Scope::default();
-                scope.set_scalar("params", "a", &Scalar::plain("1"));
-                if let Some(Command::Shell(template)) = &pipeline.stages["a"].run {
-                    drop(template.expand_for_shell(&scope));
-                }
-            }
-        }
-    }
 }

@@ -1,9 +1,12 @@
 //! The journal: one transaction per append, refused when the epoch is old.
 
-use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
+use sqlx::AssertSqlSafe;
 
+use std::collections::BTreeMap;
+
+use super::database::{Subject, Transaction, Writer};
 use super::project::{kind, steps};
-use super::statement::{ROWS_AT_ONCE, integer, json, placeholders, unsigned};
+use super::statement::{ROWS_AT_ONCE, integer, json, placeholders, statement, unsigned};
 use super::write::{apply, keep_prepared};
 use super::{State, StateError};
 use crate::event::{KeyParts, RunEvent};
@@ -22,34 +25,60 @@ impl State {
         events: &[RunEvent],
         parts: &[KeyParts],
     ) -> Result<(), StateError> {
-        let mut writer = self.inner.writer.lock().await;
-        let broken = |error: sqlx::Error| self.broken(error);
-        let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
         let id = run.to_string();
-        let found = sqlx::query_as::<_, (i64, i64)>(
-            "SELECT epoch, (SELECT COALESCE(MAX(seq), 0) FROM event WHERE stream = $1) FROM run WHERE id = $1",
-        )
-        .bind(&id)
-        .fetch_optional(&mut *transaction)
-        .await
-        .map_err(broken)?;
-        let Some((stored, last)) = found else {
-            return Err(self.unknown(run));
-        };
-        if unsigned(stored) != epoch {
-            return Err(StateError::Fenced { run });
+        let holder = self.inner.home.holder.as_str();
+        let appended = self.insist(|| async {
+            let mut writer = self.inner.database.writer().await?;
+            append(&mut writer, (&id, holder), (epoch, now), events, parts).await
+        });
+        match appended.await? {
+            Answer::Written => Ok(()),
+            Answer::Fenced => Err(StateError::Fenced { run }),
+            Answer::Unknown => Err(self.unknown(run)),
         }
-        remember_parts(&mut transaction, parts).await.map_err(broken)?;
-        insert_events(&mut transaction, &id, last, now, epoch, events).await.map_err(broken)?;
-        let steps = steps(events.iter().map(|event| (now, event)));
-        apply(&mut transaction, &id, &steps).await.map_err(broken)?;
-        transaction.commit().await.map_err(broken)
     }
+}
+
+/// What came of an append.
+enum Answer {
+    Written,
+    /// Somebody else has the right to own the run by now.
+    Fenced,
+    /// There is no such run.
+    Unknown,
+}
+
+async fn append(
+    writer: &mut Writer<'_>,
+    (run, holder): (&str, &str),
+    (epoch, now): (u64, u64),
+    events: &[RunEvent],
+    parts: &[KeyParts],
+) -> Result<Answer, sqlx::Error> {
+    let mut transaction = writer.begin(Subject::Run(run)).await?;
+    let found = statement(
+        "SELECT epoch, (SELECT COALESCE(MAX(seq), 0) FROM event WHERE stream = $1), lease_holder FROM run WHERE id = $1",
+    )
+    .bind(run)
+    .fetch_optional(&mut transaction)
+    .await?;
+    let Some(row) = found else { return Ok(Answer::Unknown) };
+    let (stored, last): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+    let held_by: Option<&str> = row.try_get(2)?;
+    if unsigned(stored) != epoch || held_by.is_some_and(|by| by != holder) {
+        return Ok(Answer::Fenced);
+    }
+    remember_parts(&mut transaction, parts).await?;
+    insert_events(&mut transaction, run, last, now, epoch, events).await?;
+    let steps = steps(events.iter().map(|event| (now, event)));
+    apply(&mut transaction, run, &steps).await?;
+    transaction.commit().await?;
+    Ok(Answer::Written)
 }
 
 /// Writes events behind number `last` of the stream.
 pub(super) async fn insert_events(
-    connection: &mut SqliteConnection,
+    connection: &mut Transaction<'_>,
     stream: &str,
     last: i64,
     now: u64,
@@ -62,10 +91,10 @@ pub(super) async fn insert_events(
             "INSERT INTO event (stream, seq, at, epoch, kind, body) VALUES {}",
             placeholders(events.len(), 6, 1)
         );
-        let mut statement = sqlx::query(AssertSqlSafe(sql)).persistent(keep_prepared(events.len()));
+        let mut query = statement(AssertSqlSafe(sql)).persistent(keep_prepared(events.len()));
         for event in events {
             seq += 1;
-            statement = statement
+            query = query
                 .bind(stream)
                 .bind(seq)
                 .bind(integer(now))
@@ -73,25 +102,29 @@ pub(super) async fn insert_events(
                 .bind(kind(event))
                 .bind(json(event));
         }
-        statement.execute(&mut *connection).await?;
+        query.execute(connection).await?;
     }
     Ok(())
 }
 
 async fn remember_parts(
-    connection: &mut SqliteConnection,
+    connection: &mut Transaction<'_>,
     parts: &[KeyParts],
 ) -> Result<(), sqlx::Error> {
+    // In one order for everybody, so that two runs with the same keys do not wait for each other.
+    let parts: BTreeMap<String, &KeyParts> =
+        parts.iter().map(|parts| (parts.key().to_string(), parts)).collect();
+    let parts: Vec<(String, &KeyParts)> = parts.into_iter().collect();
     for parts in parts.chunks(ROWS_AT_ONCE) {
         let sql = format!(
             "INSERT INTO stage_key (digest, parts) VALUES {} ON CONFLICT (digest) DO NOTHING",
             placeholders(parts.len(), 2, 1)
         );
-        let mut statement = sqlx::query(AssertSqlSafe(sql)).persistent(keep_prepared(parts.len()));
-        for parts in parts {
-            statement = statement.bind(parts.key().to_string()).bind(json(parts));
+        let mut query = statement(AssertSqlSafe(sql)).persistent(keep_prepared(parts.len()));
+        for (key, parts) in parts {
+            query = query.bind(key).bind(json(parts));
         }
-        statement.execute(&mut *connection).await?;
+        query.execute(connection).await?;
     }
     Ok(())
 }

@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::Row;
-
 use super::read::task_id;
-use super::statement::{integer, parse, unsigned};
+use super::statement::{integer, parse, statement, unsigned};
 use super::{State, StateError};
 use crate::digest::{Digest, Key};
 use crate::event::KeyParts;
@@ -25,7 +23,7 @@ impl State {
         before: Option<RunId>,
     ) -> Result<BTreeMap<TaskId, KeyParts>, StateError> {
         // Which tasks there are is read from an index alone; then each one's newest run is found by index too (7 ms for 1,000 tasks).
-        let rows = sqlx::query(
+        let rows = statement(
             "SELECT finished.stage, finished.copy, k.parts FROM ( \
                SELECT seen.stage, seen.copy, ( \
                  SELECT t.stage_key FROM run AS r JOIN task AS t ON t.run = r.id AND t.stage = seen.stage AND t.copy = seen.copy \
@@ -38,10 +36,9 @@ impl State {
         .bind(pipeline.as_str())
         // `~` comes after every character of an id.
         .bind(before.map_or_else(|| "~".to_owned(), |run| run.to_string()))
-        .bind(RUNS_LOOKED_BACK)
-        .fetch_all(&self.inner.readers)
-        .await;
-        let rows = self.values(rows, |row| Ok((task_id(row)?, parse(row.try_get("parts")?)?)))?;
+        .bind(RUNS_LOOKED_BACK);
+        let rows =
+            self.values(rows, |row| Ok((task_id(row)?, parse(row.try_get("parts")?)?))).await?;
         Ok(rows.into_iter().collect())
     }
 
@@ -50,16 +47,15 @@ impl State {
         &self,
         pipeline: &PipelineName,
     ) -> Result<BTreeMap<TaskId, f64>, StateError> {
-        let rows = sqlx::query(
+        let rows = statement(
             "SELECT stage, copy, ended_at - started_at AS took FROM attempt \
              WHERE run IN (SELECT id FROM run WHERE pipeline = $1 ORDER BY id DESC LIMIT 10) \
                AND ended_at IS NOT NULL AND job_end = $2",
         )
         .bind(pipeline.as_str())
-        .bind(super::statement::json(&crate::event::JobEnd::Exited(0)))
-        .fetch_all(&self.inner.readers)
-        .await;
-        let rows = self.values(rows, |row| Ok((task_id(row)?, unsigned(row.try_get("took")?))))?;
+        .bind(super::statement::json(&crate::event::JobEnd::Exited(0)));
+        let rows =
+            self.values(rows, |row| Ok((task_id(row)?, unsigned(row.try_get("took")?)))).await?;
         let mut by_task: BTreeMap<TaskId, Vec<u64>> = BTreeMap::new();
         for (task, took) in rows {
             by_task.entry(task).or_default().push(took);
@@ -69,22 +65,18 @@ impl State {
 
     /// What a key is the digest of, when some task of this home had it.
     pub async fn parts(&self, key: Key) -> Result<Option<KeyParts>, StateError> {
-        let rows = sqlx::query("SELECT parts FROM stage_key WHERE digest = $1")
-            .bind(key.to_string())
-            .fetch_all(&self.inner.readers)
-            .await;
-        Ok(self.values(rows, |row| parse(row.try_get("parts")?))?.pop())
+        let rows = statement("SELECT parts FROM stage_key WHERE digest = $1").bind(key.to_string());
+        Ok(self.values(rows, |row| parse(row.try_get("parts")?)).await?.pop())
     }
 
     /// Key parts of every task of a run that has them (`runs diff`).
     pub async fn keys_of_run(&self, run: RunId) -> Result<BTreeMap<TaskId, KeyParts>, StateError> {
-        let rows = sqlx::query(
+        let rows = statement(
             "SELECT task.stage, task.copy, k.parts FROM task JOIN stage_key AS k ON k.digest = task.stage_key WHERE task.run = $1",
         )
-        .bind(run.to_string())
-        .fetch_all(&self.inner.readers)
-        .await;
-        let rows = self.values(rows, |row| Ok((task_id(row)?, parse(row.try_get("parts")?)?)))?;
+        .bind(run.to_string());
+        let rows =
+            self.values(rows, |row| Ok((task_id(row)?, parse(row.try_get("parts")?)?))).await?;
         Ok(rows.into_iter().collect())
     }
 
@@ -96,18 +88,15 @@ impl State {
         lock: &str,
         now: u64,
     ) -> Result<(), StateError> {
-        let mut writer = self.inner.writer.lock().await;
-        sqlx::query(
+        let query = statement(
             "INSERT INTO environment (digest, parts, lock, built_at) VALUES ($1, $2, $3, $4) \
              ON CONFLICT (digest) DO UPDATE SET lock = excluded.lock, built_at = excluded.built_at",
         )
         .bind(digest.to_string())
         .bind(parts)
         .bind(lock)
-        .bind(integer(now))
-        .execute(&mut *writer)
-        .await
-        .map_err(|error| self.broken(error))?;
+        .bind(integer(now));
+        self.write(query).await?;
         Ok(())
     }
 }

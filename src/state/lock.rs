@@ -1,4 +1,5 @@
-//! Who owns a run on this machine: a file lock, which the kernel frees with the process, so that taking over needs no clock.
+//! Who owns a run among the processes of a home: a file lock, which the kernel frees with the process, so that taking over needs no
+//! clock.
 
 use std::fs::TryLockError;
 use std::os::unix::fs::DirBuilderExt;
@@ -10,23 +11,23 @@ use fs_err::{File, OpenOptions};
 
 use super::StateError;
 
-/// The right to own a run; held until dropped, and no longer than the process lives. Children do not inherit it.
+/// The lock of a run; held until dropped, and no longer than the process lives. Children do not inherit it.
 #[derive(Debug)]
-pub struct RunLock {
+pub(super) struct FileLock {
     /// Closing it frees the lock.
     _file: File,
 }
 
-/// Tries before a held lock is believed: [`owner_alive`] holds it for an instant too, and a process that was just killed until
+/// Tries before a held lock is believed: [`is_locked`] holds it for an instant too, and a process that was just killed until
 /// the kernel is done with it.
 const TRIES: u32 = 20;
 
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(5);
 
-impl RunLock {
+impl FileLock {
     /// Takes the lock of the run with this folder (made when missing, 0700), or says `None` when a living process has it.
-    pub fn try_acquire(folder: &Path) -> Result<Option<Self>, StateError> {
+    pub(super) fn try_acquire(folder: &Path) -> Result<Option<Self>, StateError> {
         let broken = |why: std::io::Error| StateError::Database {
             place: folder.display().to_string(),
             why: why.to_string(),
@@ -54,7 +55,7 @@ impl RunLock {
 }
 
 /// Whether a living process holds the lock of the run with this folder. Changes nothing.
-pub fn owner_alive(folder: &Path) -> bool {
+pub(super) fn is_locked(folder: &Path) -> bool {
     let Ok(file) = File::open(folder.join("lock")) else {
         return false;
     };
@@ -69,13 +70,13 @@ mod tests {
     fn one_owner_at_a_time() {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().join("runs/01K");
-        assert!(!owner_alive(&folder));
-        let lock = RunLock::try_acquire(&folder).unwrap().expect("nobody has it");
-        assert!(owner_alive(&folder));
-        assert!(RunLock::try_acquire(&folder).unwrap().is_none());
+        assert!(!is_locked(&folder));
+        let lock = FileLock::try_acquire(&folder).unwrap().expect("nobody has it");
+        assert!(is_locked(&folder));
+        assert!(FileLock::try_acquire(&folder).unwrap().is_none());
         drop(lock);
-        assert!(!owner_alive(&folder));
-        assert!(RunLock::try_acquire(&folder).unwrap().is_some());
+        assert!(!is_locked(&folder));
+        assert!(FileLock::try_acquire(&folder).unwrap().is_some());
     }
 
     #[test]
@@ -95,10 +96,10 @@ mod tests {
         let mut output = std::io::BufReader::new(child.stdout.take().unwrap());
         std::io::BufRead::read_line(&mut output, &mut line).unwrap();
         assert_eq!(line, "held\n", "the `flock` program is needed");
-        assert!(owner_alive(&folder));
+        assert!(is_locked(&folder));
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(!owner_alive(&folder));
-        assert!(RunLock::try_acquire(&folder).unwrap().is_some());
+        assert!(!is_locked(&folder));
+        assert!(FileLock::try_acquire(&folder).unwrap().is_some());
     }
 }

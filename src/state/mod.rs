@@ -1,18 +1,28 @@
-//! Rows and events (SQLite now; sqlx's one home). Truth is the `event` table; other columns are projections written in the same
-//! transaction. Knows nothing of the engine.
+//! Rows and events, in SQLite or Postgres (sqlx's one home). Truth is the `event` table; other columns are projections written in
+//! the same transaction. Knows nothing of the engine.
 //!
-//! One connection writes, guarded by a lock of this process and `BEGIN IMMEDIATE` against others; at most two more read, and only
-//! when something is read. Whatever is cut off midway (a crash, a dropped future) is rolled back as a whole.
+//! One set of statements serves both databases; `database` holds what differs. Whatever is cut off midway (a crash, a dropped future,
+//! a lost connection) is rolled back as a whole.
 
 mod append;
+mod database;
 mod history;
+mod home;
 mod lock;
 mod open;
+mod ownership;
+mod patience;
+mod place;
+mod postgres;
 mod project;
 mod read;
 mod rebuild;
+mod releases;
 mod rows;
 mod runs;
+mod secrets;
+mod service_events;
+mod services;
 mod statement;
 #[cfg(test)]
 mod tests;
@@ -20,18 +30,25 @@ mod write;
 
 use std::sync::Arc;
 
-use sqlx::sqlite::{SqliteConnection, SqlitePool};
-use tokio::sync::Mutex;
-
-pub use lock::{RunLock, owner_alive};
+pub use ownership::RunLock;
+pub use patience::STATE_PATIENCE;
+pub use place::StatePlace;
+pub use postgres::PostgresPlace;
+pub use releases::ReleaseRow;
 pub use rows::{
-    AttemptRow, FoundRun, Recorded, RunFilter, RunRow, RunState, TaskReason, TaskRow, Wish,
+    AttemptRow, FoundRun, GateDecision, Recorded, RunFilter, RunRow, RunState, TaskReason, TaskRow,
+    Wish,
 };
 pub use runs::FIRST_EPOCH;
+pub use secrets::SecretRow;
+pub use services::{ServiceHome, ServiceRow, Swap};
 
-use crate::names::{PipelineName, RunId};
+use crate::names::{PipelineName, RunId, ServiceId};
+use crate::weather::Weather;
+use database::Database;
+use home::ThisHome;
 
-/// The state of one installation. Cheap to clone.
+/// The state of one home, or of homes that share one. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct State {
     inner: Arc<Inner>,
@@ -41,9 +58,8 @@ pub struct State {
 struct Inner {
     /// The database, for errors.
     place: String,
-    writer: Mutex<SqliteConnection>,
-    /// Opened when first used.
-    readers: SqlitePool,
+    database: Database,
+    home: ThisHome,
 }
 
 /// The state cannot be used (exit 5).
@@ -59,12 +75,27 @@ pub enum StateError {
     /// Another run of this pipeline is active.
     #[error("run {run} of this pipeline is active")]
     Active { run: RunId },
+    /// Another home keeps the service up.
+    #[error("the service `{service}` is kept up by the home {home}")]
+    ServedElsewhere { service: ServiceId, home: String },
     /// The database itself.
     #[error("the state at `{place}` cannot be used: {why}")]
     Database { place: String, why: String },
 }
 
 impl State {
+    /// Where the state is, without its password.
+    pub fn place(&self) -> &str {
+        &self.inner.place
+    }
+
+    /// Whether the database is away, and is waited for; in the home it always answers. What is over before people would notice it is
+    /// not told.
+    pub fn weather(&self) -> Weather {
+        let shared = self.inner.database.shared();
+        shared.map(|connections| connections.weather().clone()).unwrap_or_default()
+    }
+
     /// An error of the database or of what lies in it.
     fn broken(&self, why: impl std::fmt::Display) -> StateError {
         StateError::Database { place: self.inner.place.clone(), why: why.to_string() }

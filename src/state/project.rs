@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::rows::TaskReason;
+use super::rows::{GateDecision, TaskReason};
 use super::statement::{Cell, integer, json};
 use crate::event::{JobEnd, Metrics, RunEvent, RunOutcome, Usage};
 use crate::names::{Owner, TaskId};
@@ -35,7 +35,7 @@ const ENDED_AT: usize = 8;
 pub(super) enum Step<'e> {
     /// Tasks, attempts and metrics.
     Rows(Rows<'e>),
-    /// What did not end well waits again.
+    /// What did not end well, or was kept, waits again, and with a kept one what was skipped for it.
     TasksReopened,
     /// `run.owner`, `run.epoch`.
     Owned { by: &'e Owner, epoch: u64 },
@@ -55,7 +55,7 @@ pub(super) struct Rows<'e> {
 
 /// New values of some columns of one task.
 #[derive(Debug, Default, Clone, PartialEq)]
-pub(super) struct TaskChange(pub(super) [Option<Cell>; TASK_COLUMNS.len()]);
+pub(super) struct TaskChange(pub(super) [Option<Cell<'static>>; TASK_COLUMNS.len()]);
 
 /// What happened to one attempt.
 #[derive(Debug, Default)]
@@ -68,7 +68,7 @@ pub(super) struct AttemptChange<'e> {
 
 impl TaskChange {
     fn text(&mut self, column: usize, text: Option<String>) -> &mut Self {
-        self.0[column] = Some(Cell::Text(text));
+        self.0[column] = Some(text.into());
         self
     }
 
@@ -101,10 +101,11 @@ impl<'e> Rows<'e> {
     /// Folds one event in; those of the run itself are [`steps`]'.
     fn fold(&mut self, at: u64, event: &'e RunEvent) {
         match event {
-            RunEvent::TaskReused { task, key, from, outputs, metrics, values } => {
+            RunEvent::TaskReused { task, key, from, outputs, metrics, values, made, .. } => {
+                let made = made.clone().map(TaskReason::MadeBy);
                 self.task(task)
                     .over("reused", at)
-                    .text(REASON, None)
+                    .text(REASON, made.as_ref().map(json))
                     .text(KEY, Some(key.to_string()))
                     .text(REUSED_FROM, Some(from.to_string()))
                     .text(OUTPUTS, Some(json(outputs)))
@@ -134,7 +135,7 @@ impl<'e> Rows<'e> {
             RunEvent::RetryScheduled { task, .. } => {
                 self.task(task).text(STATE, Some("retrying".to_owned()));
             }
-            RunEvent::TaskDone { task, key, outputs, metrics, values } => {
+            RunEvent::TaskDone { task, key, outputs, metrics, values, .. } => {
                 self.task(task)
                     .over("done", at)
                     .text(KEY, key.map(|key| key.to_string()))
@@ -145,6 +146,37 @@ impl<'e> Rows<'e> {
             RunEvent::TaskFailed { task, cause } => {
                 self.task(task).over("failed", at).reason(&TaskReason::Failed(cause.clone()));
             }
+            RunEvent::GateDecided { task, passed, failed, values, live } => {
+                let decision = GateDecision {
+                    passed: *passed,
+                    failed: failed.clone(),
+                    values: values.clone(),
+                    live: *live,
+                };
+                let change = self.task(task).reason(&TaskReason::Gate(decision));
+                if !passed {
+                    change.over("kept", at);
+                }
+            }
+            RunEvent::RolloutStarted { task, release, number, why } => {
+                let (release, number, why) = (*release, *number, why.clone());
+                self.task(task)
+                    .text(STATE, Some("rolling_out".to_owned()))
+                    .reason(&TaskReason::Released { release, number, why })
+                    .integer(STARTED_AT, Some(at))
+                    .integer(ENDED_AT, None);
+            }
+            RunEvent::RolloutPromoted { task, .. } => {
+                self.task(task).over("done", at);
+            }
+            RunEvent::RolloutUnchanged { task, release, number, changed } => {
+                let (release, number, changed) = (*release, *number, changed.clone());
+                self.task(task).over("reused", at).reason(&TaskReason::Unchanged {
+                    release,
+                    number,
+                    changed,
+                });
+            }
             RunEvent::TaskCancelled { task } => {
                 self.task(task).over("cancelled", at).text(REASON, None);
             }
@@ -154,6 +186,12 @@ impl<'e> Rows<'e> {
             | RunEvent::Picked { .. }
             | RunEvent::StopWished { .. }
             | RunEvent::RunTimedOut
+            | RunEvent::LiveSeen { .. }
+            | RunEvent::OutsidePinned { .. }
+            | RunEvent::RolloutPrepared { .. }
+            | RunEvent::Verified { .. }
+            | RunEvent::RolloutAbandoned { .. }
+            | RunEvent::Left { .. }
             | RunEvent::Ended { .. } => {}
         }
     }
@@ -199,8 +237,18 @@ pub(super) fn kind(event: &RunEvent) -> &'static str {
         RunEvent::TaskFailed { .. } => "task_failed",
         RunEvent::TaskCancelled { .. } => "task_cancelled",
         RunEvent::Picked { .. } => "picked",
+        RunEvent::LiveSeen { .. } => "live_seen",
+        RunEvent::OutsidePinned { .. } => "outside_pinned",
+        RunEvent::GateDecided { .. } => "gate_decided",
+        RunEvent::RolloutStarted { .. } => "rollout_started",
+        RunEvent::RolloutPrepared { .. } => "rollout_prepared",
+        RunEvent::Verified { .. } => "verified",
+        RunEvent::RolloutPromoted { .. } => "rollout_promoted",
+        RunEvent::RolloutAbandoned { .. } => "rollout_abandoned",
+        RunEvent::RolloutUnchanged { .. } => "rollout_unchanged",
         RunEvent::StopWished { .. } => "stop_wished",
         RunEvent::RunTimedOut => "run_timed_out",
+        RunEvent::Left { .. } => "left",
         RunEvent::Ended { .. } => "ended",
     }
 }

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::AssertSqlSafe;
 
 use super::rows::{AttemptRow, FoundRun, Recorded, RunFilter, RunRow, RunState, TaskRow, Wish};
 use super::runs::TaskIdentity;
-use super::statement::{integer, name, parse, small, unsigned};
+use super::statement::{Row, Statement, integer, name, parse, small, statement, unsigned};
 use super::{State, StateError};
 use crate::event::{RunEvent, RunOutcome, Usage};
 use crate::names::{RunId, TaskId};
@@ -19,30 +18,40 @@ const RUN: &str = "SELECT run.id, run.state, run.outcome, run.wish, run.owner, r
 impl State {
     /// The journal of a run after `after` (0: all).
     pub async fn events(&self, run: RunId, after: u64) -> Result<Vec<Recorded>, StateError> {
-        let rows = sqlx::query(
+        let rows = statement(
             "SELECT seq, at, epoch, body FROM event WHERE stream = $1 AND seq > $2 ORDER BY seq",
         )
         .bind(run.to_string())
-        .bind(integer(after))
-        .fetch_all(&self.inner.readers)
-        .await;
-        self.values(rows, |row| {
+        .bind(integer(after));
+        let record = |row: &Row| {
             Ok(Recorded {
                 seq: unsigned(row.try_get("seq")?),
                 at: unsigned(row.try_get("at")?),
                 epoch: unsigned(row.try_get("epoch")?),
                 event: parse(row.try_get("body")?)?,
             })
+        };
+        self.values(rows, record).await
+    }
+
+    /// Why the machinery left a run that nobody took over since.
+    pub async fn why_left(&self, run: RunId) -> Result<Option<String>, StateError> {
+        let rows = statement(
+            "SELECT body FROM event WHERE stream = $1 AND kind IN ('left', 'taken_over', 'reopened') ORDER BY seq DESC LIMIT 1",
+        )
+        .bind(run.to_string());
+        let newest = self.values(rows, |row: &Row| parse(row.try_get("body")?)).await?.pop();
+        Ok(match newest {
+            Some(RunEvent::Left { why }) => Some(why),
+            _ => None,
         })
     }
 
     /// One run.
     pub async fn run(&self, run: RunId) -> Result<Option<RunRow>, StateError> {
-        let rows = sqlx::query(AssertSqlSafe(format!("{RUN} WHERE run.id = $1")))
-            .bind(run.to_string())
-            .fetch_all(&self.inner.readers)
-            .await;
-        Ok(self.values(rows, run_row)?.pop())
+        let rows =
+            statement(AssertSqlSafe(format!("{RUN} WHERE run.id = $1"))).bind(run.to_string());
+        Ok(self.values(rows, run_row).await?.pop())
     }
 
     /// Runs, newest first.
@@ -55,37 +64,28 @@ impl State {
             sql.push_str(" AND run.pipeline = $2");
         }
         sql.push_str(" ORDER BY run.id DESC LIMIT $1");
-        let mut statement =
-            sqlx::query(AssertSqlSafe(sql)).bind(filter.limit.map_or(i64::MAX, i64::from));
+        let mut query =
+            statement(AssertSqlSafe(sql)).bind(filter.limit.map_or(i64::MAX, i64::from));
         if let Some(pipeline) = &filter.pipeline {
-            statement = statement.bind(pipeline.as_str());
+            query = query.bind(pipeline.as_str());
         }
-        let rows = statement.fetch_all(&self.inner.readers).await;
-        self.values(rows, run_row)
+        self.values(query, run_row).await
     }
 
     /// The run that a person means: `latest`, or the beginning of an id in either case.
     pub async fn find_run(&self, text: &str) -> Result<FoundRun, StateError> {
         let (pattern, limit) = match text {
-            "latest" => ("%".to_owned(), 1),
+            "latest" => ("%".to_owned(), 1_i64),
             "" => return Ok(FoundRun::Missing),
             text if text.chars().all(|c| c.is_ascii_alphanumeric()) => {
                 (format!("{}%", text.to_ascii_uppercase()), 10)
             }
             _ => return Ok(FoundRun::Missing),
         };
-        let ids: Vec<String> =
-            sqlx::query_scalar("SELECT id FROM run WHERE id LIKE $1 ORDER BY id DESC LIMIT $2")
-                .bind(pattern)
-                .bind(limit)
-                .fetch_all(&self.inner.readers)
-                .await
-                .map_err(|error| self.broken(error))?;
-        let ids = ids
-            .iter()
-            .map(|id| name(id))
-            .collect::<Result<Vec<RunId>, _>>()
-            .map_err(|error| self.broken(error))?;
+        let rows = statement("SELECT id FROM run WHERE id LIKE $1 ORDER BY id DESC LIMIT $2")
+            .bind(pattern)
+            .bind(limit);
+        let ids: Vec<RunId> = self.values(rows, |row| name(row.try_get("id")?)).await?;
         Ok(match ids.as_slice() {
             [] => FoundRun::Missing,
             [id] => FoundRun::One(*id),
@@ -95,28 +95,24 @@ impl State {
 
     /// Tasks of a run in task-number order.
     pub async fn tasks(&self, run: RunId) -> Result<Vec<TaskRow>, StateError> {
-        let rows = sqlx::query(
+        let rows = statement(
             "SELECT stage, copy, matrix, state, reason, stage_key, reused_from, outputs, \"values\", attempts, started_at, ended_at \
              FROM task WHERE run = $1",
         )
-        .bind(run.to_string())
-        .fetch_all(&self.inner.readers)
-        .await;
-        let mut tasks = self.values(rows, task_row)?;
+        .bind(run.to_string());
+        let mut tasks = self.values(rows, task_row).await?;
         tasks.sort_by_key(|(number, _)| *number);
         Ok(tasks.into_iter().map(|(_, task)| task).collect())
     }
 
     /// Attempts of a run in the order they started.
     pub async fn attempts(&self, run: RunId) -> Result<Vec<AttemptRow>, StateError> {
-        let rows = sqlx::query(
+        let rows = statement(
             "SELECT stage, copy, number, job, host, job_end, peak_memory, cpu_ms, started_at, ended_at \
              FROM attempt WHERE run = $1 ORDER BY started_at, stage, copy, number",
         )
-        .bind(run.to_string())
-        .fetch_all(&self.inner.readers)
-        .await;
-        self.values(rows, attempt_row)
+        .bind(run.to_string());
+        self.values(rows, attempt_row).await
     }
 
     /// Metrics of a run: task → name → value.
@@ -124,13 +120,12 @@ impl State {
         &self,
         run: RunId,
     ) -> Result<BTreeMap<TaskId, BTreeMap<String, f64>>, StateError> {
-        let rows = sqlx::query("SELECT stage, copy, name, value FROM metric WHERE run = $1")
-            .bind(run.to_string())
-            .fetch_all(&self.inner.readers)
-            .await;
-        let rows = self.values(rows, |row| {
+        let rows = statement("SELECT stage, copy, name, value FROM metric WHERE run = $1")
+            .bind(run.to_string());
+        let metric = |row: &Row| {
             Ok((task_id(row)?, row.try_get::<String, _>("name")?, row.try_get::<f64, _>("value")?))
-        })?;
+        };
+        let rows = self.values(rows, metric).await?;
         let mut metrics: BTreeMap<TaskId, BTreeMap<String, f64>> = BTreeMap::new();
         for (task, name, value) in rows {
             metrics.entry(task).or_default().insert(name, value);
@@ -140,26 +135,43 @@ impl State {
 
     /// The wish of a run (polled by its owner).
     pub async fn wished(&self, run: RunId) -> Result<Option<Wish>, StateError> {
-        let wish: Option<Option<String>> = sqlx::query_scalar("SELECT wish FROM run WHERE id = $1")
-            .bind(run.to_string())
-            .fetch_optional(&self.inner.readers)
-            .await
-            .map_err(|error| self.broken(error))?;
-        Ok(wish.flatten().and_then(|wish| wish_of(&wish)))
+        let rows = statement("SELECT wish FROM run WHERE id = $1").bind(run.to_string());
+        let wish = |row: &Row| Ok(row.try_get::<Option<&str>, _>("wish")?.and_then(wish_of));
+        Ok(self.values(rows, wish).await?.pop().flatten())
     }
 
     /// Reads rows; what cannot be read is an error of the database.
-    pub(super) fn values<T>(
+    pub(super) async fn values<T>(
         &self,
-        rows: Result<Vec<SqliteRow>, sqlx::Error>,
-        value: impl Fn(&SqliteRow) -> Result<T, sqlx::Error>,
+        rows: Statement<'_>,
+        value: impl Fn(&Row) -> Result<T, sqlx::Error>,
     ) -> Result<Vec<T>, StateError> {
-        rows.and_then(|rows| rows.iter().map(value).collect()).map_err(|error| self.broken(error))
+        let rows = self.insist(|| self.inner.database.read(rows.clone())).await?;
+        rows.iter().map(value).collect::<Result<_, _>>().map_err(|error| self.broken(error))
+    }
+
+    /// Does one statement that may be done twice. Says how many rows it touched.
+    pub(super) async fn write(&self, change: Statement<'_>) -> Result<u64, StateError> {
+        let write = || async {
+            let mut writer = self.inner.database.writer().await?;
+            change.clone().execute(&mut writer).await
+        };
+        self.insist(write).await
+    }
+
+    /// Does one statement that may be done twice, so that no power failure takes it back.
+    pub(super) async fn write_durably(&self, change: Statement<'_>) -> Result<(), StateError> {
+        let write = || async {
+            let mut writer = self.inner.database.durable().await?;
+            let done = change.clone().execute(&mut writer).await;
+            writer.usual(done).await
+        };
+        self.insist(write).await.map(|_| ())
     }
 }
 
 /// The task of a row with `stage` and `copy`.
-pub(super) fn task_id(row: &SqliteRow) -> Result<TaskId, sqlx::Error> {
+pub(super) fn task_id(row: &Row) -> Result<TaskId, sqlx::Error> {
     Ok(TaskId { stage: name(row.try_get("stage")?)?, copy: small(row.try_get("copy")?) })
 }
 
@@ -171,18 +183,18 @@ fn wish_of(word: &str) -> Option<Wish> {
     }
 }
 
-fn number(row: &SqliteRow, column: &str) -> Result<Option<u64>, sqlx::Error> {
+fn number(row: &Row, column: &str) -> Result<Option<u64>, sqlx::Error> {
     Ok(row.try_get::<Option<i64>, _>(column)?.map(unsigned))
 }
 
-fn json_or_default<T>(row: &SqliteRow, column: &str) -> Result<T, sqlx::Error>
+fn json_or_default<T>(row: &Row, column: &str) -> Result<T, sqlx::Error>
 where
     T: Default + serde::de::DeserializeOwned,
 {
     row.try_get::<Option<&str>, _>(column)?.map_or_else(|| Ok(T::default()), parse)
 }
 
-fn run_row(row: &SqliteRow) -> Result<RunRow, sqlx::Error> {
+fn run_row(row: &Row) -> Result<RunRow, sqlx::Error> {
     let RunEvent::Created(created) = parse(row.try_get("body")?)? else {
         return Err(sqlx::Error::Decode("the first event of a run is not `created`".into()));
     };
@@ -206,7 +218,7 @@ fn run_row(row: &SqliteRow) -> Result<RunRow, sqlx::Error> {
     })
 }
 
-fn task_row(row: &SqliteRow) -> Result<(u64, TaskRow), sqlx::Error> {
+fn task_row(row: &Row) -> Result<(u64, TaskRow), sqlx::Error> {
     let identity: TaskIdentity = parse(row.try_get("matrix")?)?;
     let task = TaskRow {
         task: task_id(row)?,
@@ -224,7 +236,7 @@ fn task_row(row: &SqliteRow) -> Result<(u64, TaskRow), sqlx::Error> {
     Ok((identity.number, task))
 }
 
-fn attempt_row(row: &SqliteRow) -> Result<AttemptRow, sqlx::Error> {
+fn attempt_row(row: &Row) -> Result<AttemptRow, sqlx::Error> {
     let started_at = unsigned(row.try_get("started_at")?);
     let ended_at = number(row, "ended_at")?;
     Ok(AttemptRow {

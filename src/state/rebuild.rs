@@ -1,9 +1,8 @@
 //! Makes a run's projections anew from its journal.
 
-use sqlx::{Connection, SqliteConnection};
-
+use super::database::{Subject, Writer};
 use super::project::{Step, steps};
-use super::statement::{parse, unsigned};
+use super::statement::{parse, statement, unsigned};
 use super::write::apply;
 use super::{State, StateError};
 use crate::event::RunEvent;
@@ -13,21 +12,24 @@ impl State {
     /// Makes the rows of a run in `task`, `attempt` and `metric`, and owner, epoch, outcome and end in `run`, anew from its
     /// events. Which tasks there are, the wish, and whether an unended run waits or is active are no events and stay.
     pub async fn rebuild(&self, run: RunId) -> Result<(), StateError> {
-        let mut writer = self.inner.writer.lock().await;
-        rebuild(&mut writer, &run.to_string()).await.map_err(|error| self.broken(error))
+        let run = run.to_string();
+        let again = || async {
+            let mut writer = self.inner.database.writer().await?;
+            rebuild(&mut writer, &run).await
+        };
+        self.insist(again).await
     }
 }
 
-async fn rebuild(writer: &mut SqliteConnection, run: &str) -> Result<(), sqlx::Error> {
-    let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
-    let rows: Vec<(i64, String)> =
-        sqlx::query_as("SELECT at, body FROM event WHERE stream = $1 ORDER BY seq")
-            .bind(run)
-            .fetch_all(&mut *transaction)
-            .await?;
+async fn rebuild(writer: &mut Writer<'_>, run: &str) -> Result<(), sqlx::Error> {
+    let mut transaction = writer.begin(Subject::Run(run)).await?;
+    let rows = statement("SELECT at, body FROM event WHERE stream = $1 ORDER BY seq")
+        .bind(run)
+        .fetch_all(&mut transaction)
+        .await?;
     let events = rows
         .iter()
-        .map(|(at, body)| Ok((unsigned(*at), parse::<RunEvent>(body)?)))
+        .map(|row| Ok((unsigned(row.try_get("at")?), parse::<RunEvent>(row.try_get("body")?)?)))
         .collect::<Result<Vec<_>, sqlx::Error>>()?;
     for sql in [
         "DELETE FROM metric WHERE run = $1",
@@ -35,7 +37,7 @@ async fn rebuild(writer: &mut SqliteConnection, run: &str) -> Result<(), sqlx::E
         "UPDATE task SET state = 'waiting', reason = NULL, stage_key = NULL, reused_from = NULL, outputs = NULL, \
          \"values\" = NULL, attempts = 0, started_at = NULL, ended_at = NULL WHERE run = $1",
     ] {
-        sqlx::query(sql).bind(run).execute(&mut *transaction).await?;
+        statement(sql).bind(run).execute(&mut transaction).await?;
     }
     let mut steps = steps(events.iter().map(|(at, event)| (*at, event)));
     // Only how the run stands in the end: on the way it may have been active while another one of its pipeline is now.

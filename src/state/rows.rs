@@ -1,12 +1,16 @@
 //! What the tables say, as values.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Key;
 use crate::event::{
-    Created, Failure, JobEnd, Outputs, Reason, RunEvent, RunOutcome, Skip, Usage, Values,
+    Created, Failure, FieldChange, JobEnd, Maker, Outputs, Reason, RunEvent, RunOutcome, Skip,
+    Usage, Values,
 };
-use crate::names::{Owner, PipelineName, RunId, TaskId};
+use crate::names::{Owner, PipelineName, ReleaseId, RunId, TaskId};
+use crate::scalar::Scalar;
 
 /// A run as its row says.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,7 +60,7 @@ pub struct TaskRow {
     pub task: TaskId,
     /// `train[trees=100]`.
     pub label: String,
-    /// `waiting running retrying done reused failed skipped blocked cancelled`.
+    /// `waiting running retrying done reused failed skipped blocked cancelled`; of a service also `rolling_out`, `kept`.
     pub state: String,
     /// Why it stands where it stands.
     pub reason: Option<TaskReason>,
@@ -70,7 +74,7 @@ pub struct TaskRow {
     pub values: Values,
     /// Attempts so far.
     pub attempts: u32,
-    /// When its newest attempt started, Unix milliseconds; none for what was reused.
+    /// When its newest attempt or rollout started, Unix milliseconds; none for what was reused.
     pub started_at: Option<u64>,
     /// When the task was over, Unix milliseconds.
     pub ended_at: Option<u64>,
@@ -86,8 +90,36 @@ pub enum TaskReason {
     Failed(Failure),
     /// Why it was skipped.
     Skipped(Skip),
+    /// Who made the result that it took (reused tasks), where machines share a store.
+    MadeBy(Maker),
     /// The task that it needs and that has no result.
     BlockedBy(TaskId),
+    /// What the gate of a service said (kept tasks; also between the gate and the rollout).
+    Gate(GateDecision),
+    /// The release that a service is rolling out or has rolled out (done tasks). `why`: what differs from the one that was live before.
+    #[expect(missing_docs, reason = "the doc of a variant names its fields")]
+    Released { release: ReleaseId, number: u64, why: Vec<FieldChange> },
+    /// The live release of a service is the same (reused tasks).
+    #[expect(missing_docs, reason = "the doc of a variant names its fields")]
+    Unchanged {
+        release: ReleaseId,
+        number: u64,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        changed: Vec<FieldChange>,
+    },
+}
+
+/// What the gate of a service said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateDecision {
+    /// All expressions held.
+    pub passed: bool,
+    /// The first that did not.
+    pub failed: Option<String>,
+    /// What the expressions name, by dotted path; none where it is none.
+    pub values: BTreeMap<String, Option<Scalar>>,
+    /// The live release it was compared with.
+    pub live: Option<ReleaseId>,
 }
 
 /// An attempt as its row says.

@@ -1,16 +1,21 @@
 //! Brings [`Step`]s into the tables, inside the transaction of their events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use sqlx::{AssertSqlSafe, SqliteConnection};
+use sqlx::AssertSqlSafe;
 
+use super::database::Transaction;
 use super::project::{AttemptChange, Rows, Step, TASK_COLUMNS, TaskChange, outcome_word};
-use super::statement::{Cell, ROWS_AT_ONCE, bind, integer, json, placeholders};
+use super::rows::TaskReason;
+use super::statement::{
+    Cell, ROWS_AT_ONCE, integer, json, name, parse, placeholders, small, statement,
+};
+use crate::event::Skip;
 use crate::names::TaskId;
 
 /// Does the steps in order.
 pub(super) async fn apply(
-    connection: &mut SqliteConnection,
+    connection: &mut Transaction<'_>,
     run: &str,
     steps: &[Step<'_>],
 ) -> Result<(), sqlx::Error> {
@@ -18,38 +23,39 @@ pub(super) async fn apply(
         match step {
             Step::Rows(rows) => apply_rows(connection, run, rows).await?,
             Step::TasksReopened => {
-                sqlx::query(
+                reopen_skipped(connection, run).await?;
+                statement(
                     "UPDATE task SET state = 'waiting', reason = NULL, stage_key = NULL, started_at = NULL, ended_at = NULL \
-                     WHERE run = $1 AND state IN ('running', 'retrying', 'failed', 'blocked', 'cancelled')",
+                     WHERE run = $1 AND state IN ('running', 'retrying', 'failed', 'blocked', 'cancelled', 'rolling_out', 'kept')",
                 )
                 .bind(run)
-                .execute(&mut *connection)
+                .execute(connection)
                 .await?;
             }
             Step::Owned { by, epoch } => {
-                sqlx::query("UPDATE run SET owner = $2, epoch = $3 WHERE id = $1")
+                statement("UPDATE run SET owner = $2, epoch = $3 WHERE id = $1")
                     .bind(run)
                     .bind(json(by))
                     .bind(integer(*epoch))
-                    .execute(&mut *connection)
+                    .execute(connection)
                     .await?;
             }
             Step::Active => {
-                sqlx::query(
+                statement(
                     "UPDATE run SET state = 'active', outcome = NULL, ended_at = NULL WHERE id = $1",
                 )
                 .bind(run)
-                .execute(&mut *connection)
+                .execute(connection)
                 .await?;
             }
             Step::Ended { outcome, at } => {
-                sqlx::query(
+                statement(
                     "UPDATE run SET state = 'ended', outcome = $2, ended_at = $3, owner = NULL WHERE id = $1",
                 )
                 .bind(run)
                 .bind(outcome_word(*outcome))
                 .bind(integer(*at))
-                .execute(&mut *connection)
+                .execute(connection)
                 .await?;
             }
         }
@@ -57,8 +63,49 @@ pub(super) async fn apply(
     Ok(())
 }
 
+/// What was skipped because a service kept its release may run now; what `when` skipped is skipped again anyway.
+async fn reopen_skipped(connection: &mut Transaction<'_>, run: &str) -> Result<(), sqlx::Error> {
+    let rows = statement(
+        "SELECT stage, copy, state, reason FROM task WHERE run = $1 AND state IN ('kept', 'skipped')",
+    )
+    .bind(run)
+    .fetch_all(connection)
+    .await?;
+    let (mut open, mut skipped) = (BTreeSet::new(), Vec::new());
+    for row in &rows {
+        let task = TaskId { stage: name(row.try_get(0)?)?, copy: small(row.try_get(1)?) };
+        if row.try_get::<&str, _>(2)? == "kept" {
+            open.insert(task);
+        } else if let Some(TaskReason::Skipped(Skip::Needs(needed))) =
+            row.try_get::<Option<&str>, _>(3)?.map(parse).transpose()?
+        {
+            skipped.push((task, needed));
+        }
+    }
+    // Each round opens what needs something open; skips hang on each other like a chain.
+    loop {
+        let (opened, rest): (Vec<_>, Vec<_>) =
+            skipped.into_iter().partition(|(_, needed)| open.contains(needed));
+        skipped = rest;
+        if opened.is_empty() {
+            return Ok(());
+        }
+        for (task, _) in opened {
+            statement(
+                "UPDATE task SET state = 'waiting', reason = NULL, ended_at = NULL WHERE run = $1 AND stage = $2 AND copy = $3",
+            )
+            .bind(run)
+            .bind(task.stage.as_str())
+            .bind(i64::from(task.copy))
+            .execute(connection)
+            .await?;
+            open.insert(task);
+        }
+    }
+}
+
 async fn apply_rows(
-    connection: &mut SqliteConnection,
+    connection: &mut Transaction<'_>,
     run: &str,
     rows: &Rows<'_>,
 ) -> Result<(), sqlx::Error> {
@@ -83,17 +130,16 @@ async fn apply_rows(
              ON CONFLICT (run, stage, copy, name) DO UPDATE SET value = excluded.value",
             placeholders(metrics.len(), 5, 1)
         );
-        let mut statement =
-            sqlx::query(AssertSqlSafe(sql)).persistent(keep_prepared(metrics.len()));
+        let mut query = statement(AssertSqlSafe(sql)).persistent(keep_prepared(metrics.len()));
         for ((task, name), value) in metrics {
-            statement = statement
+            query = query
                 .bind(run)
                 .bind(task.stage.as_str())
                 .bind(i64::from(task.copy))
                 .bind(*name)
                 .bind(**value);
         }
-        statement.execute(&mut *connection).await?;
+        query.execute(connection).await?;
     }
     Ok(())
 }
@@ -105,7 +151,7 @@ pub(super) fn keep_prepared(rows: usize) -> bool {
 
 /// Sets the same columns of many tasks. A task that the run does not have is passed over.
 async fn update_tasks(
-    connection: &mut SqliteConnection,
+    connection: &mut Transaction<'_>,
     run: &str,
     columns: &[usize],
     tasks: &[(&TaskId, &TaskChange)],
@@ -121,22 +167,21 @@ async fn update_tasks(
         sets.join(", "),
         placeholders(tasks.len(), columns.len() + 2, 2)
     );
-    let mut statement =
-        sqlx::query(AssertSqlSafe(sql)).persistent(keep_prepared(tasks.len())).bind(run);
+    let mut query = statement(AssertSqlSafe(sql)).persistent(keep_prepared(tasks.len())).bind(run);
     for (task, change) in tasks {
-        statement = statement.bind(task.stage.as_str()).bind(i64::from(task.copy));
+        query = query.bind(task.stage.as_str()).bind(i64::from(task.copy));
         for column in columns {
             // Every task of the group has a value for each of its columns.
             let cell = change.0[*column].as_ref().unwrap_or(&Cell::Text(None));
-            statement = bind(statement, cell);
+            query = query.bind(cell.borrowed());
         }
     }
-    statement.execute(connection).await?;
+    query.execute(connection).await?;
     Ok(())
 }
 
 async fn write_attempt(
-    connection: &mut SqliteConnection,
+    connection: &mut Transaction<'_>,
     run: &str,
     task: &TaskId,
     number: u32,
@@ -144,7 +189,7 @@ async fn write_attempt(
 ) -> Result<(), sqlx::Error> {
     let stage = task.stage.as_str();
     if let Some((job, host, at)) = change.started {
-        sqlx::query(
+        statement(
             "INSERT INTO attempt (run, stage, copy, number, job, host, started_at) VALUES ($1, $2, $3, $4, $5, $6, $7) \
              ON CONFLICT (run, stage, copy, number) DO UPDATE SET job = excluded.job, host = excluded.host, started_at = excluded.started_at",
         )
@@ -155,11 +200,11 @@ async fn write_attempt(
         .bind(job)
         .bind(host)
         .bind(integer(at))
-        .execute(&mut *connection)
+        .execute(connection)
         .await?;
     }
     if let Some((end, usage, at)) = change.ended {
-        sqlx::query(
+        statement(
             "UPDATE attempt SET job_end = $5, peak_memory = $6, cpu_ms = $7, ended_at = $8 \
              WHERE run = $1 AND stage = $2 AND copy = $3 AND number = $4",
         )
@@ -171,7 +216,7 @@ async fn write_attempt(
         .bind(integer(usage.peak_memory))
         .bind(integer(usage.cpu_ms))
         .bind(integer(at))
-        .execute(&mut *connection)
+        .execute(connection)
         .await?;
     }
     Ok(())

@@ -4,6 +4,7 @@
 //! a link or a rename to a fresh name, and in the order blobs, manifest, record; so a crash leaves at most objects that nothing names,
 //! which gc removes. Several processes use one folder at once; there is no daemon and no index.
 
+mod cache;
 mod check;
 mod claim;
 mod folder;
@@ -23,12 +24,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use self::folder::Folder;
-pub use self::listing::{RecordLine, Summary};
 use super::{
-    CheckReport, Claim, Entry, Lookup, Placed, Record, Refused, Store, StoreError, Swept, artifact,
+    CheckReport, Claim, Entry, Lookup, PinLine, PinOwner, Placed, Record, RecordLine, Refused,
+    Store, StoreError, Summary, Swept, Traffic, artifact,
 };
 use crate::digest::{Digest, Key};
-use crate::names::RunId;
 
 /// More than this is done away from the threads that run the engine.
 const MANY_ENTRIES: usize = 32;
@@ -48,32 +48,6 @@ impl DirStore {
         Ok(Self { folder: Arc::new(Folder::open(folder, tmp)?) })
     }
 
-    /// How much lies in the store.
-    pub async fn summary(&self) -> Result<Summary, StoreError> {
-        self.away(Folder::summary).await
-    }
-
-    /// Every record with the sizes of its outputs, newest first.
-    pub async fn records(&self) -> Result<Vec<RecordLine>, StoreError> {
-        self.away(Folder::records).await
-    }
-
-    /// The artifacts whose 64 digits start with `digits` (a `b3:` in front is fine), at most `most` of them.
-    pub async fn find_artifacts(
-        &self,
-        digits: &str,
-        most: usize,
-    ) -> Result<Vec<Digest>, StoreError> {
-        let digits = digits.strip_prefix("b3:").unwrap_or(digits).to_owned();
-        self.away(move |folder| folder.find_artifacts(&digits, most)).await
-    }
-
-    /// Copies an artifact out, writable, to `target`, which must not exist. It appears there whole or not at all.
-    pub async fn export(&self, artifact: &Digest, target: &Path) -> Result<(), StoreError> {
-        let (artifact, target) = (*artifact, target.to_owned());
-        self.away(move |folder| folder.export(&artifact, &target)).await
-    }
-
     /// Runs `work` on a thread that may wait for the disk.
     async fn away<T: Send + 'static>(
         &self,
@@ -88,6 +62,10 @@ impl DirStore {
 
 #[async_trait]
 impl Store for DirStore {
+    fn place_name(&self) -> String {
+        self.folder.root().display().to_string()
+    }
+
     async fn look_up(&self, key: &Key) -> Result<Lookup, StoreError> {
         self.folder.look_up(key)
     }
@@ -96,7 +74,11 @@ impl Store for DirStore {
         self.folder.put_record(record, replace)
     }
 
-    async fn take_in(&self, path: &Path) -> Result<Result<Digest, Refused>, StoreError> {
+    async fn take_in(
+        &self,
+        path: &Path,
+        _: &Traffic,
+    ) -> Result<Result<Digest, Refused>, StoreError> {
         let small = fs_err::symlink_metadata(path)
             .is_ok_and(|metadata| metadata.is_file() && metadata.len() <= MANY_BYTES);
         if small {
@@ -123,6 +105,7 @@ impl Store for DirStore {
         artifact: &Digest,
         target: &Path,
         own: bool,
+        _: &Traffic,
     ) -> Result<Vec<Placed>, StoreError> {
         let entries = self.folder.manifest(artifact)?;
         if entries.len() <= MANY_ENTRIES && artifact::bytes(&entries) <= MANY_BYTES {
@@ -144,12 +127,20 @@ impl Store for DirStore {
         Ok(self.folder.manifest(artifact)?.to_vec())
     }
 
-    async fn pin(&self, run: RunId, artifacts: &[Digest]) -> Result<(), StoreError> {
-        self.folder.pin(run, artifacts)
+    async fn pin(&self, owner: PinOwner, artifacts: &[Digest]) -> Result<(), StoreError> {
+        if let PinOwner::Run(_) = owner {
+            return self.folder.pin(owner, artifacts);
+        }
+        let artifacts = artifacts.to_vec();
+        self.away(move |folder| {
+            folder.pin(owner, &artifacts)?;
+            folder.sync_everything()
+        })
+        .await
     }
 
-    async fn unpin(&self, run: RunId) -> Result<(), StoreError> {
-        self.folder.unpin(run)
+    async fn unpin(&self, owner: PinOwner) -> Result<(), StoreError> {
+        self.folder.unpin(owner)
     }
 
     async fn claim(&self, key: &Key, holder: &str) -> Result<Result<Claim, String>, StoreError> {
@@ -183,5 +174,31 @@ impl Store for DirStore {
         };
         let (report, ()) = tokio::join!(reading, listening);
         report
+    }
+    async fn summary(&self) -> Result<Summary, StoreError> {
+        self.away(Folder::summary).await
+    }
+
+    async fn records(&self) -> Result<Vec<RecordLine>, StoreError> {
+        self.away(Folder::records).await
+    }
+
+    async fn pins(&self) -> Result<Vec<PinLine>, StoreError> {
+        self.away(Folder::pin_lines).await
+    }
+
+    async fn find_artifacts(&self, digits: &str, most: usize) -> Result<Vec<Digest>, StoreError> {
+        let digits = digits.strip_prefix("b3:").unwrap_or(digits).to_owned();
+        self.away(move |folder| folder.find_artifacts(&digits, most)).await
+    }
+
+    async fn export(
+        &self,
+        artifact: &Digest,
+        target: &Path,
+        _: &Traffic,
+    ) -> Result<(), StoreError> {
+        let (artifact, target) = (*artifact, target.to_owned());
+        self.away(move |folder| folder.export(&artifact, &target)).await
     }
 }

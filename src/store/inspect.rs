@@ -9,6 +9,9 @@ use super::artifact::leaving_link;
 use super::{Entry, EntryKind, Refused};
 use crate::digest::Digest;
 
+/// Why something cannot become an artifact that the caller may not read: it may belong to the user of an image.
+pub const UNREADABLE: &str = "cannot be read by you: let the stage make it readable, or leave out `container: {user: image}`";
+
 /// What could become an artifact.
 #[derive(Debug)]
 pub struct Inspected {
@@ -59,7 +62,14 @@ pub fn inspect(root: &Path) -> io::Result<Result<Inspected, Refused>> {
         return Ok(Err(refused));
     }
     while let Some((path, folder)) = walk.folders.pop() {
-        for item in list(&folder)? {
+        let items = match list(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let shown = if path.is_empty() { "." } else { &path };
+                return Ok(Err(refused(shown, UNREADABLE)));
+            }
+            items => items?,
+        };
+        for item in items {
             let item = item?;
             let Ok(name) = item.file_name().into_string() else {
                 let shown = Path::new(&path).join(item.file_name());
@@ -117,6 +127,10 @@ impl Walk {
             self.folders.push((path.clone(), place.to_owned()));
             FoundKind::Folder
         } else {
+            if rustix::fs::access(place, rustix::fs::Access::READ_OK).is_err() {
+                let shown = if path.is_empty() { "." } else { &path };
+                return Ok(Err(refused(shown, UNREADABLE)));
+            }
             if metadata.nlink() > 1 {
                 *self.names.entry((metadata.dev(), metadata.ino())).or_default() += 1;
             }

@@ -1,5 +1,7 @@
 //! Collecting what a job left, after its last process is gone.
 
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::below::{Below, join, look};
@@ -7,8 +9,11 @@ use super::prepare::{WORK, target_in_inputs};
 use super::{Collected, WorkOrder, WorkspaceError};
 use crate::event::{Failure, Metrics, Outputs, Values};
 use crate::names::{InputName, OutputName};
-use crate::store::inspect::inspect;
+use crate::store::inspect::{UNREADABLE, inspect};
 use crate::store::{EntryKind, Placed, Refused, Store};
+
+/// Says whether a text shows a secret of the stage.
+pub type IsSecret<'a> = &'a (dyn Fn(&str) -> bool + Sync);
 
 /// Checks inputs, reads metrics and values, and takes the outputs into the store, where they soon become durable.
 ///
@@ -17,6 +22,7 @@ use crate::store::{EntryKind, Placed, Refused, Store};
 pub async fn collect(
     order: &WorkOrder<'_>,
     store: &dyn Store,
+    is_secret: IsSecret<'_>,
 ) -> Result<Result<Collected, Failure>, WorkspaceError> {
     if let Some(input) = changed_input(order, store).await? {
         return Ok(Err(Failure::InputChanged { input }));
@@ -29,13 +35,13 @@ pub async fn collect(
             Err(failure) => return Ok(Err(failure)),
         }
     }
-    let (metrics, values) = match reported(&base, order)? {
+    let (metrics, values) = match reported(&base, order, is_secret)? {
         Ok(reported) => reported,
         Err(failure) => return Ok(Err(failure)),
     };
     let mut outputs = Outputs::new();
     for (output, path, place) in places {
-        match store.take_in(&place).await? {
+        match store.take_in(&place, order.traffic).await? {
             Ok(digest) => outputs.insert(output.clone(), digest),
             Err(refused) => return Ok(Err(failure_of(output, path, refused))),
         };
@@ -83,7 +89,13 @@ fn find_output(
 ) -> Result<Result<PathBuf, Failure>, WorkspaceError> {
     let refused =
         |why: String| Failure::OutputRefused { output: output.clone(), path: path.to_owned(), why };
-    let place = match look(base, path)? {
+    let looked = match look(base, path) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            return Ok(Err(refused(UNREADABLE.to_owned())));
+        }
+        looked => looked?,
+    };
+    let place = match looked {
         Below::There(place, _) => place,
         Below::Nothing => return Ok(Err(failure_of(output, path, Refused::Missing))),
         Below::Through(part) => {
@@ -112,13 +124,14 @@ fn failure_of(output: &OutputName, path: &str, refused: Refused) -> Failure {
 fn reported(
     base: &Path,
     order: &WorkOrder<'_>,
+    is_secret: IsSecret<'_>,
 ) -> Result<Result<(Metrics, Values), Failure>, WorkspaceError> {
     let metrics = match order.metrics {
-        Some(path) => super::reported::metrics(base, path)?,
+        Some(path) => without_secrets(super::reported::metrics(base, path)?, is_secret),
         None => Ok(Metrics::new()),
     };
     let values = match order.values {
-        Some(path) => super::reported::values(base, path)?,
+        Some(path) => without_secrets(super::reported::values(base, path)?, is_secret),
         None => Ok(Values::new()),
     };
     Ok(match (metrics, values) {
@@ -126,4 +139,49 @@ fn reported(
         (Err(why), _) => Err(Failure::MetricsInvalid { why }),
         (_, Err(why)) => Err(Failure::ValuesInvalid { why }),
     })
+}
+
+/// What is reported is written down, compared and shown, so a secret in it is refused, and named by where it stands.
+fn without_secrets<T: ToString>(
+    found: Result<BTreeMap<String, T>, String>,
+    is_secret: IsSecret<'_>,
+) -> Result<BTreeMap<String, T>, String> {
+    let said = match &found {
+        Ok(entries) if entries.keys().any(|name| is_secret(name)) => "a name in it".to_owned(),
+        Ok(entries) => {
+            let mut values = entries.iter();
+            match values.find(|(_, value)| is_secret(&value.to_string())) {
+                Some((name, _)) => format!("`{name}`"),
+                None => return found,
+            }
+        }
+        Err(why) if is_secret(why) => "what is wrong with it".to_owned(),
+        Err(_) => return found,
+    };
+    Err(format!("{said} shows a secret of the stage; report something else"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scalar::Scalar;
+
+    #[test]
+    fn a_reported_secret_is_named_by_its_place() {
+        let is_secret = |text: &str| text.contains("hunter22");
+        let why = |name: &str, value: &str| {
+            let values = Values::from([(name.to_owned(), Scalar::Text(value.to_owned()))]);
+            without_secrets(Ok(values), &is_secret).unwrap_err()
+        };
+        assert_eq!(
+            why("url", "db:hunter22@h"),
+            "`url` shows a secret of the stage; report something else"
+        );
+        assert!(why("hunter22", "x").starts_with("a name in it shows"));
+        let said =
+            without_secrets::<f64>(Err("metric `hunter22` is a text".to_owned()), &is_secret);
+        assert!(!said.unwrap_err().contains("hunter22"));
+        let good = Metrics::from([("accuracy".to_owned(), 0.9)]);
+        assert_eq!(without_secrets(Ok(good.clone()), &is_secret), Ok(good));
+    }
 }

@@ -8,10 +8,13 @@
 
 mod below;
 mod collect;
+pub mod inside;
 mod prepare;
 mod reported;
+pub mod temporary;
 #[cfg(test)]
 mod tests;
+pub mod variables;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,10 +23,10 @@ use crate::digest::Digest;
 use crate::event::{Metrics, Outputs, Values};
 use crate::names::{InputName, OutputName};
 use crate::source::{Snapshot, SourceFile};
-use crate::store::{Placed, StoreError};
+use crate::store::{Placed, StoreError, Traffic};
 
 pub use self::below::remove_folder;
-pub use self::collect::{changed_input, collect};
+pub use self::collect::{IsSecret, changed_input, collect};
 pub use self::prepare::{prepare, remove};
 
 /// What a work folder is made of.
@@ -45,6 +48,8 @@ pub struct WorkOrder<'a> {
     pub values: Option<&'a str>,
     /// Current directory below the base.
     pub workdir: &'a str,
+    /// What artifacts cost on their way is counted here.
+    pub traffic: &'a Traffic,
 }
 
 /// An input and where it goes.

@@ -155,7 +155,7 @@ async fn place_input(
             target
         }
     };
-    let placed = store.place(&input.digest, &target, false).await?;
+    let placed = store.place(&input.digest, &target, false, order.traffic).await?;
     Ok(Ok((target, placed)))
 }
 

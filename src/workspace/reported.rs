@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::below::{Below, look};
 use crate::event::{Metrics, Values};
 use crate::scalar::Scalar;
+use crate::store::inspect::UNREADABLE;
 
 /// Bytes of a metrics file at most.
 const MOST_METRICS: u64 = 1 << 20;
@@ -44,7 +45,15 @@ pub(super) fn values(base: &Path, path: &str) -> io::Result<Result<Values, Strin
 }
 
 fn read(base: &Path, path: &str, most: u64) -> io::Result<Result<String, String>> {
-    let place = match look(base, path)? {
+    let unreadable = |error: io::Error| match error.kind() {
+        io::ErrorKind::PermissionDenied => Ok(Err(format!("`{path}` {UNREADABLE}"))),
+        _ => Err(error),
+    };
+    let looked = match look(base, path) {
+        Err(error) => return unreadable(error),
+        Ok(looked) => looked,
+    };
+    let place = match looked {
         Below::There(place, metadata) if metadata.is_file() => place,
         Below::There(..) => return Ok(Err(format!("`{path}` is not a file; write a JSON file"))),
         Below::Nothing => return Ok(Err(format!("`{path}` was not written"))),
@@ -54,7 +63,10 @@ fn read(base: &Path, path: &str, most: u64) -> io::Result<Result<String, String>
         Below::Outside => return Ok(Err(format!("`{path}` is not below the base"))),
     };
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    let file = File::options().read(true).custom_flags(flags).open(place)?;
+    let file = match File::options().read(true).custom_flags(flags).open(place) {
+        Err(error) => return unreadable(error),
+        Ok(file) => file,
+    };
     let mut bytes = Vec::new();
     file.take(most + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {

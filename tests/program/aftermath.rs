@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::patience::await_that;
 use crate::place::{Place, assert_no_process};
 
 #[test]
@@ -63,7 +64,7 @@ fn a_failed_stage_that_wrote_into_its_input_is_told_and_the_next_run_makes_it_ag
 #[test]
 fn a_log_can_be_followed_before_its_task_begins() {
     let place = Place::with(
-        "version: \"2\"\nname: later\nstages:\n  one:\n    run: sleep 1.5\n  \
+        "version: \"2\"\nname: later\nstages:\n  one:\n    run: sleep 4\n  \
          two:\n    run: echo at last\n    needs: [one]\n",
     );
     let run = place.spawn(&["apply"]);
@@ -81,7 +82,9 @@ fn following_a_log_ends_when_nobody_can_write_to_it_any_more() {
     );
     let run = place.spawn(&["apply"]);
     place.await_running("one");
-    Place::await_path(&place.attempt_file("one", "index"));
+    await_that("the line", || {
+        (place.run(&["logs", "latest", "one"]).stdout == "begun\n").then_some(())
+    });
     run.kill();
     place.kill_monitors();
     let start = Instant::now();

@@ -120,7 +120,7 @@ fn keep_going_finishes_what_it_can() {
 
 #[test]
 fn two_applies_never_mix() {
-    let place = Place::with("version: \"2\"\nname: twice\nstages:\n  slow:\n    run: sleep 1.5\n");
+    let place = Place::with("version: \"2\"\nname: twice\nstages:\n  slow:\n    run: sleep 4\n");
     let first = place.spawn(&["apply"]);
     place.await_running("slow");
     let skipped = place.run(&["apply", "--overlap", "skip", "--force", "slow"]).success();
@@ -332,13 +332,11 @@ fn hostile_files_are_refused_in_time() {
 #[test]
 fn what_comes_later_is_refused_at_its_place() {
     for (text, key) in [
-        ("  serve:\n    run: echo\n    service: {port: 8000}\n", "service"),
-        ("  one:\n    run: echo\n    secrets: {A: b}\n", "secrets"),
-        ("  one:\n    image: python:3.12\n", "image"),
         (
-            "  one:\n    run: echo\n    inputs: {d: {url: \"https://example.com/x\", digest: \"b3:00\"}}\n",
-            "url",
+            "  serve:\n    run: echo\n    service: {port: 8000, route: {path: /a, weight: 10}}\n",
+            "weight",
         ),
+        ("  one:\n    run: echo\n    inputs: {d: {url: \"models:/iris/1\"}}\n", "url"),
     ] {
         let place = Place::with(&format!("version: \"2\"\nname: later\nstages:\n{text}"));
         let output = place.run(&["apply"]);
@@ -346,14 +344,16 @@ fn what_comes_later_is_refused_at_its_place() {
         assert!(output.stderr.contains("not available yet"), "{key}: {}", output.stderr);
         assert!(output.stderr.contains("pipeline.yaml:"), "{key}: {}", output.stderr);
     }
+    let place =
+        Place::with("version: \"2\"\nname: later\nstages:\n  one:\n    image: python:3.12\n");
+    let output = place.run(&["apply"]);
+    assert_eq!(output.code, 3, "{}", output.stderr);
+    assert!(output.stderr.contains("needs `--runtime docker`"), "{}", output.stderr);
+    assert!(output.stderr.contains("pipeline.yaml:"), "{}", output.stderr);
     let place = Place::with("version: \"2\"\nname: later\nstages:\n  one:\n    run: echo\n");
-    for arguments in [
-        &["apply", "--detach"][..],
-        &["apply", "--runtime", "docker"],
-        &["rollback", "x"],
-        &["server"],
-        &["secret", "ls"],
-    ] {
+    for arguments in
+        [&["apply", "--detach"][..], &["apply", "--runtime", "kubernetes"], &["schedule", "ls"]]
+    {
         let output = place.run(arguments);
         assert_eq!(output.code, 3, "{arguments:?}: {}", output.stderr);
         assert!(output.stderr.contains("not available yet"), "{arguments:?}: {}", output.stderr);

@@ -4,12 +4,17 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::patience::await_that;
 use crate::place::Place;
 
 const STAGES: usize = 30;
 const LINES: usize = 20;
+/// Starts and ends of all commands.
+const ALL_STEPS: u64 = 60;
+/// Milliseconds that may pass after a step, so that death also comes between two of them. A command takes about 100.
+const FURTHER: u64 = 60;
 
 /// Thirty stages in a web of inputs. Every start and every end of a command is written to a ledger outside of flowrun's reach.
 fn pipeline(ledger: &Path) -> String {
@@ -45,10 +50,6 @@ impl Numbers {
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         (mixed ^ (mixed >> 31)) % limit
     }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap()
 }
 
 #[expect(clippy::disallowed_methods, reason = "how often the test kills is said by its caller")]
@@ -118,19 +119,17 @@ impl World {
         let check = self.place.run(&["store", "check"]).success();
         assert!(!check.stdout.contains("broken"), "{}", check.stdout);
     }
-}
 
-/// The usual length of the run, so that instants are spread over the whole of it.
-fn usual_length() -> Duration {
-    let world = World::new();
-    let start = Instant::now();
-    world.place.run(&["apply", "--jobs", "4"]).success();
-    start.elapsed()
+    /// How far the run has come: starts and ends of commands. Killing is timed by it, as moments of the clock would be none of the run
+    /// where others keep the machine busy.
+    fn steps(&self) -> u64 {
+        let ledger = fs_err::read_to_string(&self.ledger).unwrap_or_default();
+        u64::try_from(ledger.lines().count()).unwrap()
+    }
 }
 
 #[test]
 fn flowrun_killed_at_random_instants_loses_nothing() {
-    let length = usual_length();
     let mut numbers = Numbers(setting("FLOWRUN_SEED", 1));
     let mut adopted = 0;
     for round in 0..setting("FLOWRUN_KILLS", 12) {
@@ -139,8 +138,9 @@ fn flowrun_killed_at_random_instants_loses_nothing() {
         let mut deaths = 0;
         let mut arguments = vec!["apply", "--jobs", "4"];
         while deaths < 1 + round % 3 {
-            let instant = Duration::from_millis(numbers.below(millis(length) / 2 + 1));
-            let killed = world.place.kill_after(&arguments, instant);
+            let enough = world.steps() + numbers.below(ALL_STEPS / 2);
+            let further = Duration::from_millis(numbers.below(FURTHER));
+            let killed = world.place.kill_when(&arguments, || world.steps() >= enough, further);
             deaths += 1;
             if !killed {
                 break;
@@ -173,13 +173,14 @@ fn flowrun_killed_at_random_instants_loses_nothing() {
 
 #[test]
 fn the_monitor_killed_at_random_instants_costs_only_what_ran() {
-    let length = usual_length();
     let mut numbers = Numbers(setting("FLOWRUN_SEED", 2));
     let mut lost = 0;
     for round in 0..setting("FLOWRUN_KILLS", 12).div_ceil(2) {
         let world = World::new();
         let flowrun = world.place.spawn(&["apply", "--jobs", "4"]);
-        std::thread::sleep(Duration::from_millis(numbers.below(millis(length))));
+        let enough = numbers.below(ALL_STEPS);
+        await_that("it comes so far", || (world.steps() >= enough).then_some(()));
+        std::thread::sleep(Duration::from_millis(numbers.below(FURTHER)));
         let done_before: Vec<String> = match world.place.run(&["status", "latest", "-o", "json"]) {
             output if output.code == 0 => serde_json::from_str::<serde_json::Value>(&output.stdout)
                 .unwrap()["tasks"]

@@ -2,17 +2,18 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
-/// No event of these tests takes longer than this on the slowest machine.
-const PATIENCE: Duration = Duration::from_mins(2);
+use crate::patience::await_that;
 
 /// A folder, a flowrun home and room outside both.
 pub(crate) struct Place {
     root: tempfile::TempDir,
     disk: Option<PathBuf>,
+    /// The Docker Engine that is not the machine's own.
+    engine: Option<String>,
 }
 
 /// What a command left.
@@ -24,6 +25,11 @@ pub(crate) struct Output {
 }
 
 impl Output {
+    /// Runs a command to its end.
+    pub(crate) fn of(command: &mut Command) -> Self {
+        read(&command.output().unwrap())
+    }
+
     /// Panics with everything that was said unless the exit code is 0.
     pub(crate) fn success(self) -> Self {
         assert_eq!(self.code, 0, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
@@ -48,7 +54,15 @@ impl Running {
 
     /// Ctrl-C.
     pub(crate) fn interrupt(&self) {
-        signal("-INT", &self.0.id().to_string());
+        self.signal("-INT");
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        signal(name, &self.0.id().to_string());
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
     }
 }
 
@@ -57,7 +71,7 @@ impl Place {
     pub(crate) fn new() -> Self {
         let root = tempfile::Builder::new().prefix("flowrun-test-").tempdir().unwrap();
         fs_err::create_dir(root.path().join("work")).unwrap();
-        Self { root, disk: None }
+        Self { root, disk: None, engine: None }
     }
 
     /// A git repo without commits.
@@ -87,6 +101,11 @@ impl Place {
             .is_ok_and(|status| status.success());
         place.disk = mounted.then_some(disk);
         mounted.then_some(place)
+    }
+
+    /// Everything that is run from here on asks this Docker Engine.
+    pub(crate) fn use_engine(&mut self, host: &str) {
+        self.engine = Some(host.to_owned());
     }
 
     pub(crate) fn grow_disk(&self, bytes: u64) {
@@ -137,7 +156,8 @@ impl Place {
         command
     }
 
-    fn dress(&self, command: &mut Command) {
+    /// Gives a command this folder, this home and nothing of the caller's flowrun.
+    pub(crate) fn dress(&self, command: &mut Command) {
         for (name, _) in
             std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("FLOWRUN_"))
         {
@@ -147,8 +167,10 @@ impl Place {
             .current_dir(self.folder())
             .env("FLOWRUN_HOME", self.home())
             .env("FLOWRUN", env!("CARGO_BIN_EXE_flowrun"))
+            .env("FLOWRUN_GATEWAY", "127.0.0.1:0")
             .env("NO_COLOR", "1")
             .env("COLUMNS", "100")
+            .envs(self.engine.iter().map(|host| ("DOCKER_HOST", host)))
             .stdin(Stdio::null());
     }
 
@@ -176,9 +198,22 @@ impl Place {
 
     /// Runs for so long, then `kill -9`. Whether there was anything left to kill.
     pub(crate) fn kill_after(&self, arguments: &[&str], instant: Duration) -> bool {
+        self.kill_when(arguments, || true, instant)
+    }
+
+    /// Runs until something has happened and so long after that, then `kill -9`. Whether there was anything left to kill.
+    pub(crate) fn kill_when(
+        &self,
+        arguments: &[&str],
+        mut has_happened: impl FnMut() -> bool,
+        further: Duration,
+    ) -> bool {
         let mut child =
             self.command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(instant);
+        while !has_happened() && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(further);
         let runs = child.try_wait().unwrap().is_none();
         child.kill().unwrap();
         child.wait().unwrap();
@@ -203,12 +238,7 @@ impl Place {
 
     /// `kill -9` to every monitor of this home.
     pub(crate) fn kill_monitors(&self) {
-        let home = fs_err::canonicalize(self.home()).unwrap_or_else(|_| self.home());
-        for (pid, command) in processes() {
-            if command.contains("__monitor") && command.contains(home.to_str().unwrap()) {
-                signal("-KILL", &pid);
-            }
-        }
+        kill_monitors_below(&self.home());
     }
 
     pub(crate) fn json(&self, arguments: &[&str]) -> Value {
@@ -227,10 +257,7 @@ impl Place {
 
     /// `train[trees=50] done` for every task of the newest run.
     pub(crate) fn states(&self) -> Vec<String> {
-        let words = |task: &Value| {
-            format!("{} {}", task["task"].as_str().unwrap(), task["state"].as_str().unwrap())
-        };
-        self.tasks().iter().map(words).collect()
+        states_in(&self.json(&["status", "latest", "-o", "json"]))
     }
 
     /// The text of an output (one file) of the newest run.
@@ -260,16 +287,11 @@ impl Place {
             path.file_name().is_some_and(|name| name.to_str().unwrap().starts_with(&prefix))
         };
         // An attempt is journalled before its folder is made.
-        let start = Instant::now();
-        loop {
+        let newest = await_that(&format!("an attempt of `{task}`"), || {
             let folders = fs_err::read_dir(self.home().join("runs").join(&run)).unwrap();
-            let found = folders.map(|entry| entry.unwrap().path()).filter(is_attempt).max();
-            if let Some(found) = found {
-                return found.join(name);
-            }
-            assert!(start.elapsed() < PATIENCE, "`{task}` has no attempt");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+            folders.map(|entry| entry.unwrap().path()).filter(is_attempt).max()
+        });
+        newest.join(name)
     }
 
     /// Every file below a part of the store.
@@ -284,28 +306,17 @@ impl Place {
 
     /// Waits until a task of the newest run runs.
     pub(crate) fn await_running(&self, task: &str) {
-        let start = Instant::now();
-        loop {
+        await_that(&format!("`{task}` at work"), || {
             let output = self.run(&["status", "latest", "-o", "json"]);
-            if output.code == 0 {
-                let status: Value = serde_json::from_str(&output.stdout).unwrap();
-                let runs = |row: &Value| row["task"] == task && row["state"] == "running";
-                if status["tasks"].as_array().unwrap().iter().any(runs) {
-                    return;
-                }
-            }
-            assert!(start.elapsed() < PATIENCE, "`{task}` never ran");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+            let status: Value = serde_json::from_str(&output.stdout).unwrap_or_default();
+            let runs = |row: &Value| row["task"] == task && row["state"] == "running";
+            status["tasks"].as_array()?.iter().any(runs).then_some(())
+        });
     }
 
     /// Waits until a path is there.
     pub(crate) fn await_path(path: &Path) {
-        let start = Instant::now();
-        while !path.exists() {
-            assert!(start.elapsed() < PATIENCE, "`{}` never came", path.display());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        await_that(&path.display().to_string(), || path.exists().then_some(()));
     }
 
     /// Whether this file system shares blocks between copies, so that writing into an input harms nobody.
@@ -324,11 +335,53 @@ impl Place {
     }
 }
 
+impl Place {
+    /// Ends the server of this home, the monitors of its replicas and the replicas, in this order, so that none brings another back.
+    fn end_services(&self) {
+        let Ok(home) = fs_err::canonicalize(self.home()) else { return };
+        let lock = home.join("server.lock");
+        let Ok(server) = fs_err::read_to_string(&lock) else { return };
+        let here = home.to_str().unwrap();
+        let is_held =
+            fs_err::File::open(&lock).is_ok_and(|file| file.file().try_lock_shared().is_err());
+        let servers = processes().into_iter().filter(|(pid, line)| {
+            (is_held && *pid == server.trim()) || line.contains(&format!("--home={here}"))
+        });
+        end(servers.map(|(pid, _)| pid));
+        let of_home = |line: &str| line.contains("__monitor") && line.contains(here);
+        end(processes().into_iter().filter(|(_, line)| of_home(line)).map(|(pid, _)| pid));
+        let is_job = |pid: &String| {
+            let variables = fs_err::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            let variables = String::from_utf8_lossy(&variables);
+            variables.contains("FLOWRUN_JOB=") && variables.contains(here)
+        };
+        end(processes().into_iter().map(|(pid, _)| pid).filter(is_job));
+    }
+}
+
+/// `kill -9`; what has ended meanwhile is as good.
+fn end(pids: impl Iterator<Item = String>) {
+    for pid in pids {
+        drop(Command::new("kill").args(["-KILL", &pid]).stderr(Stdio::null()).status());
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
+        self.end_services();
         if let Some(disk) = &self.disk {
             // Nothing can be done about a failure here, and the folder stays visible.
             drop(Command::new("umount").arg("-l").arg(disk).status());
+        }
+    }
+}
+
+/// `kill -9` to every monitor of a home.
+pub(crate) fn kill_monitors_below(home: &Path) {
+    let home = fs_err::canonicalize(home).unwrap_or_else(|_| home.to_owned());
+    for (pid, command) in processes() {
+        if command.contains("__monitor") && command.contains(home.to_str().unwrap()) {
+            signal("-KILL", &pid);
         }
     }
 }
@@ -340,6 +393,14 @@ pub(crate) fn assert_no_process(command: &str) {
 }
 
 /// Runs git in a folder with an identity of its own.
+/// `train[trees=50] done` for every task of a run's status.
+pub(crate) fn states_in(status: &Value) -> Vec<String> {
+    let words = |task: &Value| {
+        format!("{} {}", task["task"].as_str().unwrap(), task["state"].as_str().unwrap())
+    };
+    status["tasks"].as_array().unwrap().iter().map(words).collect()
+}
+
 pub(crate) fn git(folder: &Path, arguments: &[&str]) -> String {
     let output = Command::new("git")
         .current_dir(folder)

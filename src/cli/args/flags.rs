@@ -2,52 +2,62 @@
 
 use std::collections::BTreeMap;
 
-use clap::{ArgAction, Args, ValueEnum};
+use clap::{Args, ValueEnum};
 
 /// Flags given as text, by the name of the setting they set; `settings` reads them.
 pub(crate) type SettingFlags = BTreeMap<&'static str, String>;
 
+/// No heading of its own: what is no setting stands among the options of the command.
+const OPTIONS: Option<&str> = None;
+
 /// Flags of every command.
 #[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Settings")]
 pub(crate) struct GlobalFlags {
     /// Where everything of flowrun's own lives
-    #[arg(long, global = true, value_name = "FOLDER", help_heading = "Settings")]
+    #[arg(long, global = true, value_name = "FOLDER")]
     pub(crate) home: Option<String>,
     /// Where artifacts and records live
-    #[arg(
-        long,
-        global = true,
-        value_name = "PLACE",
-        help_heading = "Settings",
-        hide_short_help = true
-    )]
+    #[arg(long, global = true, value_name = "PLACE", hide_short_help = true)]
     pub(crate) store: Option<String>,
     /// Whether the store is written: read-write or read-only
-    #[arg(
-        long,
-        global = true,
-        value_name = "ACCESS",
-        help_heading = "Settings",
-        hide_short_help = true
-    )]
+    #[arg(long, global = true, value_name = "ACCESS", hide_short_help = true)]
     pub(crate) store_access: Option<String>,
-    /// Where runs and events are recorded
+    /// How long a run waits for a store that went away (default: 10m)
     #[arg(
         long,
         global = true,
-        value_name = "PLACE",
+        value_name = "TIME",
         help_heading = "Settings",
         hide_short_help = true
     )]
+    pub(crate) store_patience: Option<String>,
+    /// Where runs and events are recorded
+    #[arg(long, global = true, value_name = "PLACE", hide_short_help = true)]
     pub(crate) state: Option<String>,
+    /// How long a database that went away is waited for (default: 2m)
+    #[arg(
+        long,
+        global = true,
+        value_name = "TIME",
+        help_heading = "Settings",
+        hide_short_help = true
+    )]
+    pub(crate) state_patience: Option<String>,
+    /// Where the server listens for routes of services (default: 127.0.0.1:8080)
+    #[arg(long, global = true, value_name = "ADDRESS", hide_short_help = true)]
+    pub(crate) gateway: Option<String>,
+    /// The ports that replicas of services get (default: 21000-28999)
+    #[arg(long, global = true, value_name = "RANGE", hide_short_help = true)]
+    pub(crate) replica_ports: Option<String>,
     /// When to use colour: auto, always or never
-    #[arg(long, global = true, value_name = "WHEN", help_heading = "Settings")]
+    #[arg(long, global = true, value_name = "WHEN")]
     pub(crate) color: Option<String>,
     /// Say nothing but errors
-    #[arg(short, long, global = true, action = ArgAction::SetTrue, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, help_heading = OPTIONS, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
     /// Say more
-    #[arg(short, long, global = true, action = ArgAction::SetTrue)]
+    #[arg(short, long, global = true, help_heading = OPTIONS)]
     pub(crate) verbose: bool,
 }
 
@@ -58,7 +68,11 @@ impl GlobalFlags {
             ("home", &self.home),
             ("store", &self.store),
             ("store.access", &self.store_access),
+            ("store.patience", &self.store_patience),
             ("state", &self.state),
+            ("state.patience", &self.state_patience),
+            ("gateway", &self.gateway),
+            ("replica_ports", &self.replica_ports),
             ("color", &self.color),
         ])
     }

@@ -4,6 +4,8 @@ mod flags;
 mod inspect;
 mod place;
 mod run;
+mod secret;
+mod services;
 
 use clap::{Parser, Subcommand};
 
@@ -17,13 +19,17 @@ pub(crate) use place::{
 pub(crate) use run::{
     ApplyArgs, CancelArgs, Overlap, PlanArgs, PlanFormat, ResumeArgs, ValidateArgs,
 };
+pub(crate) use secret::{LsArgs, RmArgs, SecretArgs, SecretCommand, SetArgs};
+pub(crate) use services::{
+    DiffArgs, DownArgs, ReleasesArgs, RestartArgs, RollbackArgs, ScaleArgs, ServerArgs,
+};
 
 const EXAMPLES: &str = "\
 Examples:
   flowrun init demo                 write a small working pipeline
   flowrun plan demo                 what would run, and why
   flowrun apply demo                run it
-  flowrun status                    what is running, what happened last
+  flowrun status                    what is live, what is running, what happened last
   flowrun why latest train          why a task ran, was reused or failed
   flowrun apply https://github.com/acme/iris.git --ref v3";
 
@@ -53,9 +59,9 @@ pub(crate) enum Command {
     Plan(PlanArgs),
     /// Run a pipeline: what did not change is reused
     Apply(ApplyArgs),
-    /// Show what is running and what happened last, or one run
+    /// Show what is live, what is running and what happened last; or one run or service
     Status(StatusArgs),
-    /// Show the log of a task
+    /// Show the log of a task or a service
     Logs(LogsArgs),
     /// List runs, or compare two
     Runs(RunsArgs),
@@ -67,6 +73,22 @@ pub(crate) enum Command {
     Cancel(CancelArgs),
     /// Open a shell in the work folder of a task, with its inputs and variables
     Debug(DebugArgs),
+    /// List the releases of services
+    Releases(ReleasesArgs),
+    /// Show what differs between two releases
+    Diff(DiffArgs),
+    /// Put an earlier release of a service live again
+    Rollback(RollbackArgs),
+    /// Replace the replicas of a service with fresh ones of the same release
+    Restart(RestartArgs),
+    /// Say how many replicas of a service run
+    Scale(ScaleArgs),
+    /// Take services down
+    Down(DownArgs),
+    /// Keep the services of this home up; `apply` starts it when needed
+    Server(ServerArgs),
+    /// Keep secrets for stages: set, list, remove
+    Secret(SecretArgs),
     /// Look into the store of artifacts
     Store(StoreArgs),
     /// Remove old runs and what nothing needs any more
@@ -80,38 +102,14 @@ pub(crate) enum Command {
     /// Print the completion script of a shell
     Completions(CompletionsArgs),
     #[command(hide = true, disable_help_flag = true)]
-    Releases(LaterArgs),
-    #[command(hide = true, disable_help_flag = true)]
-    Rollback(LaterArgs),
-    #[command(hide = true, disable_help_flag = true)]
-    Diff(LaterArgs),
-    #[command(hide = true, disable_help_flag = true)]
-    Restart(LaterArgs),
-    #[command(hide = true, disable_help_flag = true)]
-    Scale(LaterArgs),
-    #[command(hide = true, disable_help_flag = true)]
-    Down(LaterArgs),
-    #[command(hide = true, disable_help_flag = true)]
-    Secret(LaterArgs),
-    #[command(hide = true, disable_help_flag = true)]
     Schedule(LaterArgs),
-    #[command(hide = true, disable_help_flag = true)]
-    Server(LaterArgs),
 }
 
 impl Command {
     /// The name of a command that belongs to the product but not to this version.
     pub(crate) fn later(&self) -> Option<&'static str> {
         Some(match self {
-            Self::Releases(_) => "releases",
-            Self::Rollback(_) => "rollback",
-            Self::Diff(_) => "diff",
-            Self::Restart(_) => "restart",
-            Self::Scale(_) => "scale",
-            Self::Down(_) => "down",
-            Self::Secret(_) => "secret",
             Self::Schedule(_) => "schedule",
-            Self::Server(_) => "server",
             _ => return None,
         })
     }
@@ -150,7 +148,7 @@ mod tests {
 
     #[test]
     fn later_commands_take_any_words() {
-        for line in ["flowrun rollback iris/serve --to 3", "flowrun secret set a --help"] {
+        for line in ["flowrun schedule ls --all", "flowrun schedule set a --help"] {
             assert!(parse(line).unwrap().command.later().is_some());
         }
         assert!(parse("flowrun plan").unwrap().command.later().is_none());

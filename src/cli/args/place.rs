@@ -32,6 +32,7 @@ Examples:
   flowrun store ls
   flowrun store ls 01JD8
   flowrun store ls train.model
+  flowrun store ls b3:9f…c2 --holders    what keeps these bytes in the store
   flowrun store ls --all")]
     Ls {
         /// A run, an output like `train.model`, or a digest `b3:…` (default: the newest run)
@@ -42,6 +43,9 @@ Examples:
         /// Every result in the store instead, newest first
         #[arg(long, conflicts_with_all = ["what", "run"])]
         all: bool,
+        /// What keeps an output, an artifact or a file in the store: runs, releases and results
+        #[arg(long, requires = "what", conflicts_with = "all")]
+        holders: bool,
         #[command(flatten)]
         output: OutputFlags,
     },
@@ -86,6 +90,9 @@ pub(crate) struct GcArgs {
     /// Runs kept per pipeline
     #[arg(long, value_name = "N", help_heading = "Settings")]
     pub(crate) keep_runs: Option<String>,
+    /// Releases kept per service
+    #[arg(long, value_name = "N", help_heading = "Settings")]
+    pub(crate) keep_releases: Option<String>,
     /// Days for which runs are kept
     #[arg(long, value_name = "N", help_heading = "Settings")]
     pub(crate) keep_days: Option<String>,
@@ -96,7 +103,11 @@ pub(crate) struct GcArgs {
 impl GcArgs {
     /// The flags that set settings.
     pub(crate) fn settings(&self) -> SettingFlags {
-        collect([("keep.runs", &self.keep_runs), ("keep.days", &self.keep_days)])
+        collect([
+            ("keep.runs", &self.keep_runs),
+            ("keep.releases", &self.keep_releases),
+            ("keep.days", &self.keep_days),
+        ])
     }
 }
 

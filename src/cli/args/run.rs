@@ -110,6 +110,9 @@ pub(crate) struct ResumeArgs {
     pub(crate) run: Option<String>,
     #[command(flatten)]
     pub(crate) progress: ProgressFlags,
+    /// Answer yes to every question
+    #[arg(short, long)]
+    pub(crate) yes: bool,
     #[command(flatten)]
     pub(crate) output: OutputFlags,
     #[command(flatten)]

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::{Finding, fail, ok, warn};
 use crate::cli::home::Home;
 use crate::cli::settings::Settings;
+use crate::runtime::door;
 use crate::words::bytes;
 
 /// Less free space than this is worth a word.
@@ -95,7 +96,7 @@ fn one_filesystem(home: &Home, settings: &Settings) -> Finding {
     let device = |path: &Path| {
         path.ancestors().find_map(|path| fs_err::metadata(path).ok()).map(|found| found.dev())
     };
-    if device(&home.runs()) == device(&settings.store) {
+    if device(&home.runs()) == device(&settings.store_folder()) {
         ok("one disk", "work folders and store share a filesystem: outputs are moved, not copied")
     } else {
         warn(
@@ -106,19 +107,9 @@ fn one_filesystem(home: &Home, settings: &Settings) -> Finding {
     }
 }
 
-/// Binds a socket the way the monitor does: through the folder's descriptor, since `sun_path` holds 107 bytes only.
 fn socket(scratch: &Path) -> Finding {
-    use std::os::fd::AsRawFd;
-    let bound = fs_err::File::open(scratch).and_then(|folder| {
-        let path = if cfg!(target_os = "linux") {
-            format!("/proc/self/fd/{}/socket", folder.as_raw_fd()).into()
-        } else {
-            scratch.join("socket")
-        };
-        std::os::unix::net::UnixListener::bind(path)
-    });
-    match bound {
-        Ok(_) => ok("sockets", "can be bound in the home"),
+    match door::try_bind(scratch) {
+        Ok(()) => ok("sockets", "can be bound in the home"),
         Err(error) => {
             fail("sockets", error.to_string(), "put the home on a filesystem that holds sockets")
         }

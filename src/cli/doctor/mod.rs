@@ -1,6 +1,10 @@
 //! `flowrun doctor`: checks this machine and this home on one screen.
 
 mod disk;
+mod docker;
+mod key;
+mod server;
+mod store;
 mod tools;
 
 use owo_colors::OwoColorize;
@@ -10,11 +14,10 @@ use super::args::DoctorArgs;
 use super::error::CliError;
 use super::exit::Exit;
 use super::home::Home;
-use super::place::open_store;
 use super::screen::{Screen, push_line};
 use super::settings::Settings;
 use crate::runtime::local::LocalRuntime;
-use crate::state::State;
+use crate::state::{State, StatePlace};
 
 /// How a check went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,19 +43,19 @@ struct Finding {
     what: &'static str,
     mark: Mark,
     found: String,
-    mend: Option<&'static str>,
+    mend: Option<String>,
 }
 
 fn ok(what: &'static str, found: impl Into<String>) -> Finding {
     Finding { what, mark: Mark::Ok, found: found.into(), mend: None }
 }
 
-fn warn(what: &'static str, found: impl Into<String>, mend: &'static str) -> Finding {
-    Finding { what, mark: Mark::Warn, found: found.into(), mend: Some(mend) }
+fn warn(what: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Finding {
+    Finding { what, mark: Mark::Warn, found: found.into(), mend: Some(mend.into()) }
 }
 
-fn fail(what: &'static str, found: impl Into<String>, mend: &'static str) -> Finding {
-    Finding { what, mark: Mark::Fail, found: found.into(), mend: Some(mend) }
+fn fail(what: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Finding {
+    Finding { what, mark: Mark::Fail, found: found.into(), mend: Some(mend.into()) }
 }
 
 /// Checks everything, also after something failed.
@@ -66,8 +69,16 @@ pub(crate) async fn doctor(
         Ok(home) => {
             findings.push(ok("home", home.root().display().to_string()));
             findings.extend(disk::check(&home, settings));
-            findings.push(state(&home).await);
-            findings.push(store(settings));
+            let state = state(&home, &settings.state).await;
+            let has_state = state.mark != Mark::Fail;
+            findings.push(state);
+            findings.push(store::check(settings).await);
+            // Without a state nothing can be said of either, and its error is told already.
+            if has_state {
+                findings.push(key::check(&home, settings).await);
+                findings.extend(server::check(settings).await);
+            }
+            findings.extend(docker::check(settings).await);
         }
         Err(error) => {
             let mend = "set `FLOWRUN_HOME` to a folder that can be written";
@@ -97,26 +108,21 @@ pub(crate) async fn doctor(
     Ok(if failed { Exit::Unreachable } else { Exit::Done })
 }
 
-async fn state(home: &Home) -> Finding {
-    let opened = match State::open(home.root()).await {
-        Ok(state) => state.installation().await,
-        Err(error) => Err(error),
-    };
-    match opened {
-        Ok(id) => ok("state", format!("installation {id}")),
-        Err(error) => {
+async fn state(home: &Home, place: &StatePlace) -> Finding {
+    match (State::open_at(home.root(), place).await, place) {
+        (Ok(state), StatePlace::Home) => {
+            ok("state", format!("installation {}", state.installation()))
+        }
+        (Ok(state), StatePlace::Postgres(place)) => {
+            ok("state", format!("{place}, installation {}", state.installation()))
+        }
+        (Err(error), StatePlace::Home) => {
             fail("state", error.to_string(), "restore `state.db` of the home, or move it away")
         }
-    }
-}
-
-fn store(settings: &Settings) -> Finding {
-    let shown = settings.store.display();
-    match open_store(settings) {
-        Ok(_) if settings.read_only_store => ok("store", format!("{shown}, read-only")),
-        Ok(_) => ok("store", format!("{shown} (`flowrun store check` reads all of it)")),
-        Err(error) => {
-            fail("store", error.to_string(), "set `store` to a folder that can be written")
+        (Err(error), StatePlace::Postgres(_)) => {
+            let mend =
+                "see to it that the database answers, and that `state` is right (docs/postgres.md)";
+            fail("state", error.to_string(), mend)
         }
     }
 }
@@ -135,7 +141,7 @@ fn text(findings: &[Finding], colour: bool) -> String {
             &mut text,
             &format!("{word}  {:<11} {}", one.what, crate::words::visible(&one.found)),
         );
-        if let Some(mend) = one.mend {
+        if let Some(mend) = &one.mend {
             push_line(&mut text, &format!("{:>19}{mend}", ""));
         }
     }

@@ -32,10 +32,6 @@ pub(super) fn check(caller: &Caller) -> Vec<Finding> {
                 "install uv: environments are built in a second instead of a quarter of a minute",
             ),
         },
-        match tool("docker", &["version", "--format", "{{.Server.Version}}"]) {
-            Some(version) => ok("docker", format!("{version} (its runtime is not available yet)")),
-            None => ok("docker", "does not answer (its runtime is not available yet)"),
-        },
     ]
 }
 

@@ -65,7 +65,11 @@ impl SettingsFile {
                 continue;
             }
             // `store = "…"` and `[store] place = "…"` are the same, since TOML has no key that is both a text and a table.
-            let known = named(if name == "store.place" { "store" } else { &name });
+            let known = named(match name.as_str() {
+                "store.place" => "store",
+                "state.place" => "state",
+                name => name,
+            });
             let setting = known.ok_or_else(|| unknown(&self.path, text, at, &name))?;
             let refuse = |message: String| CliError::Invalid {
                 message: format!("{}: {message}", place(&self.path, text, at)),
@@ -139,12 +143,14 @@ mod tests {
 
     #[test]
     fn values_keep_their_text_and_line() {
-        let file = parse("jobs = 4\npass_env = [\"A\", \"B\"]\n[keep]\nruns = 1_000\n[store]\nplace = \"s\"\naccess = \"read-only\"\n").unwrap();
+        let file = parse("jobs = 4\npass_env = [\"A\", \"B\"]\n[keep]\nruns = 1_000\n[store]\nplace = \"s\"\naccess = \"read-only\"\n[state]\nplace = \"sqlite\"\npatience = \"5m\"\n").unwrap();
         assert_eq!(file.entries["jobs"], ("4".into(), 1));
         assert_eq!(file.entries["pass_env"], ("A,B".into(), 2));
         assert_eq!(file.entries["keep.runs"], ("1000".into(), 4));
         assert_eq!(file.entries["store"], ("s".into(), 6));
         assert_eq!(file.entries["store.access"], ("read-only".into(), 7));
+        assert_eq!(file.entries["state"], ("sqlite".into(), 9));
+        assert_eq!(file.entries["state.patience"], ("5m".into(), 10));
     }
 
     #[test]

@@ -8,10 +8,10 @@ use tokio::sync::OnceCell;
 use crate::digest::Digest;
 use crate::engine::EngineError;
 use crate::engine::clock;
-use crate::engine::mend::mend;
 use crate::environment::{Definition, Environment, EnvironmentError, build};
 use crate::event::Notice;
 use crate::names::TaskId;
+use crate::runtime::RuntimeError;
 
 use super::Attempts;
 
@@ -55,18 +55,21 @@ async fn make(
         // Nobody listens any more once the run is over; then there is nothing to show.
         drop(notices.send(Notice::Preparing { task: task.clone(), step }));
     };
-    let built = mend(|| async {
-        match build(&attempts.settings.environment, definition, &progress).await {
-            Ok(environment) => Ok(Ok(Arc::new(environment))),
-            Err(EnvironmentError::Build { log }) => Ok(Err(log)),
-            Err(EnvironmentError::Definition { message, help }) => {
-                Ok(Err(format!("{message}\n{help}")))
+    let built = attempts
+        .patience
+        .mend(|| async {
+            match build(&attempts.settings.environment, definition, &progress).await {
+                Ok(environment) => Ok(Ok(Arc::new(environment))),
+                Err(EnvironmentError::Build { log }) => Ok(Err(log)),
+                Err(EnvironmentError::Definition { message, help }) => {
+                    Ok(Err(format!("{message}\n{help}")))
+                }
+                Err(EnvironmentError::Index { log }) => Err(EngineError::Index { log }),
+                Err(EnvironmentError::Docker(error)) => Err(RuntimeError::Docker(*error).into()),
+                Err(EnvironmentError::Io(error)) => Err(error.into()),
             }
-            Err(EnvironmentError::Index { log }) => Err(EngineError::Index { log }),
-            Err(EnvironmentError::Io(error)) => Err(error.into()),
-        }
-    })
-    .await?;
+        })
+        .await?;
     if let Ok(environment) = &built {
         // A definition is plain data and always serialises.
         let parts = serde_json::to_string(definition).unwrap_or_default();

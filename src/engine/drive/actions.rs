@@ -8,10 +8,9 @@ use tokio::time::sleep;
 
 use crate::digest::Key;
 use crate::engine::clock;
-use crate::engine::mend::mend;
 use crate::engine::run::{Circumstance, Command, Grant, Input};
 use crate::engine::tail::Tail;
-use crate::event::{JobEnd, Notice, RunOutcome, Stream, Usage};
+use crate::event::{Failure, JobEnd, Notice, RunOutcome, Stream, Usage};
 use crate::plan::TaskIndex;
 use crate::runtime::{Job, JobReport};
 
@@ -22,6 +21,9 @@ use crate::engine::error::EngineError;
 /// How long to wait before looking again at a key that another run computes.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
+/// The same in a store that lies elsewhere, where each look is a request.
+const LOOK_AGAIN_FAR: Duration = Duration::from_secs(2);
+
 /// No pause between two attempts is longer: 5 minutes and a fifth.
 const LONGEST_PAUSE: Duration = Duration::from_mins(6);
 
@@ -31,10 +33,9 @@ impl Driver<'_> {
         match command {
             Command::Resolve { task } => {
                 let (attempts, now) = (Arc::clone(&self.attempts), clock::now());
-                let stage = &attempts.graph.tasks[task].id.stage;
-                let inputs = self.results.seen_by(&attempts.pipeline, stage);
+                let inputs = self.inputs_of(task);
                 self.wait_for(async move {
-                    let resolved = Box::new(attempts.resolve(task, &inputs, now).await?);
+                    let resolved = Box::new(attempts.resolve(task, inputs, now).await?);
                     Ok(Happened::Resolved { task, resolved })
                 });
             }
@@ -47,15 +48,20 @@ impl Driver<'_> {
             }
             Command::AwaitClaim { task, key } => {
                 self.waiters.entry(key).or_default().push(task);
+                let shared = self.attempts.settings.shared_store;
+                let pause = if shared { LOOK_AGAIN_FAR } else { LOOK_AGAIN };
                 self.wait_for(async move {
-                    sleep(LOOK_AGAIN).await;
+                    sleep(pause).await;
                     Ok(Happened::Input(Input::ClaimFree { task }))
                 });
             }
             Command::Start { task, attempt, grant, outcome, .. } => {
                 self.prepare(task, attempt, grant, outcome);
             }
-            Command::Adopt { task, attempt, key } => self.adopt(task, attempt, key),
+            Command::Adopt { task, attempt, key } => match self.elsewhere.get(&(task, attempt)) {
+                Some(host) => self.lose(task, attempt, &host.clone()),
+                None => self.adopt(task, attempt, key),
+            },
             Command::Collect { task, attempt, key, usage } => {
                 self.collect(task, attempt, key, usage);
             }
@@ -68,6 +74,14 @@ impl Driver<'_> {
                 });
             }
             Command::StopJob { task, attempt, kill } => self.stop_job(task, attempt, kill),
+            Command::Release { task } => self.release(task),
+            Command::Prepare { task, release } => self.prepare_release(task, release),
+            Command::Promote { task, release, if_live_is } => {
+                self.promote(task, release, if_live_is);
+            }
+            Command::Abandon { task, release, why, log_of } => {
+                self.abandon(task, release, why, log_of);
+            }
             Command::Tell { task, why } => {
                 let task = self.attempts.graph.tasks[task].id.clone();
                 self.report.notice(clock::now(), &Notice::Waiting { task, why });
@@ -85,7 +99,11 @@ impl Driver<'_> {
                 if let Some(parts) = resolved.parts {
                     self.parts.insert(task, parts);
                 }
-                self.inputs.push(Input::Resolved { task, resolution: resolved.resolution });
+                if self.pinned.get(&task) != Some(&resolved.pins) {
+                    self.inputs.push(Input::Pinned { task, inputs: resolved.pins });
+                }
+                let live = self.saw_live(task, resolved.live);
+                self.inputs.push(Input::Resolved { task, resolution: resolved.resolution, live });
             }
             Happened::Claimed { task, key, answer, claim } => {
                 if let Some(claim) = claim {
@@ -109,7 +127,9 @@ impl Driver<'_> {
                 if let Some(live) = self.live.get_mut(&task) {
                     live.stage = LiveStage::Running;
                 }
-                let beside = if running { Circumstance::Usual } else { Circumstance::Unseen };
+                // The candidate of one that verifies may have gone with the process that rolled it out.
+                let was_seen = running && self.candidate_of(task).is_none();
+                let beside = if was_seen { Circumstance::Usual } else { Circumstance::Unseen };
                 self.wait_for_job(task, attempt, beside);
             }
             Happened::JobEnded { task, attempt, report, beside } => {
@@ -118,7 +138,7 @@ impl Driver<'_> {
         }
     }
 
-    fn wait_for(
+    pub(super) fn wait_for(
         &mut self,
         future: impl Future<Output = Result<Happened, EngineError>> + Send + 'static,
     ) {
@@ -133,11 +153,11 @@ impl Driver<'_> {
         outcome: Option<RunOutcome>,
     ) {
         let attempts = Arc::clone(&self.attempts);
-        let stage = &attempts.graph.tasks[task].id.stage;
-        let inputs = self.results.seen_by(&attempts.pipeline, stage);
+        let inputs = self.inputs_of(task);
         let (job, folder) = (attempts.job(task, attempt), attempts.folder(task, attempt));
+        let candidate = self.candidate_of(task);
         let given_up = self.heavy.spawn(async move {
-            let job = attempts.prepare(task, attempt, &grant, &inputs, outcome).await?;
+            let job = attempts.prepare(task, attempt, &grant, &inputs, outcome, candidate).await?;
             Ok(Happened::Prepared { task, attempt, job: job.map(Box::new) })
         });
         let tail = Tail::new(&folder);
@@ -145,21 +165,21 @@ impl Driver<'_> {
         self.live.insert(task, Live { attempt, job, stage, tail });
     }
 
-    fn prepared(
-        &mut self,
-        task: TaskIndex,
-        attempt: u32,
-        job: Result<Box<Job>, crate::event::Failure>,
-    ) {
+    fn prepared(&mut self, task: TaskIndex, attempt: u32, job: Result<Box<Job>, Failure>) {
         let Some(live) = self.live.get_mut(&task).filter(|live| live.attempt == attempt) else {
             return;
         };
         match job {
             Ok(job) => {
                 live.stage = LiveStage::Starting { stop: None };
-                let attempts = Arc::clone(&self.attempts);
+                let (attempts, epoch) = (Arc::clone(&self.attempts), self.epoch);
                 self.wait_for(async move {
-                    mend(|| async { Ok(attempts.runtime.start(&job).await?) }).await?;
+                    // The process may have slept since the start was journalled, and the run be somebody else's by now.
+                    attempts.state.confirm(attempts.run, epoch).await?;
+                    attempts
+                        .patience
+                        .mend(|| async { Ok(attempts.runtime.start(&job).await?) })
+                        .await?;
                     Ok(Happened::Started { task, attempt })
                 });
             }
@@ -188,9 +208,12 @@ impl Driver<'_> {
     fn wait_for_job(&mut self, task: TaskIndex, attempt: u32, mut beside: Circumstance) {
         let attempts = Arc::clone(&self.attempts);
         let (job, folder) = (attempts.job(task, attempt), attempts.folder(task, attempt));
-        let inputs = self.results.seen_by(&attempts.pipeline, &attempts.graph.tasks[task].id.stage);
+        let inputs = self.inputs_of(task);
         self.wait_for(async move {
-            let report = mend(|| async { Ok(attempts.runtime.wait(&job, &folder).await?) }).await?;
+            let report = attempts
+                .patience
+                .mend(|| async { Ok(attempts.runtime.wait(&job, &folder).await?) })
+                .await?;
             // One that ended well is looked at when its outputs are collected; of a lost one nobody knows what it did.
             if !report.end.is_success()
                 && !matches!(report.end, JobEnd::Lost { .. })
@@ -200,6 +223,14 @@ impl Driver<'_> {
             }
             Ok(Happened::JobEnded { task, attempt, report, beside })
         });
+    }
+
+    /// An attempt of another host is lost: only there could its job be found and its work folder be read.
+    fn lose(&mut self, task: TaskIndex, attempt: u32, host: &str) {
+        let why = format!("it ran on host `{host}`, and the run goes on here");
+        let (end, usage, at) = (JobEnd::Lost { why }, Usage::default(), clock::now());
+        let beside = Circumstance::Usual;
+        self.inputs.push(Input::JobEnded { task, attempt, end, usage, at, beside });
     }
 
     /// Watches a job of an earlier process. Its claim went with that process; it is taken again if nobody has it by now.
@@ -212,14 +243,17 @@ impl Driver<'_> {
         if let Some(key) = key {
             let attempts = Arc::clone(&attempts);
             self.wait_for(async move {
-                let holder = format!("run {}", attempts.run);
+                let holder = attempts.holder();
                 // Without it another run may do the same work; that is no reason to stop this one.
                 let claim = attempts.store.claim(&key, &holder).await.ok().and_then(Result::ok);
                 Ok(Happened::Reclaimed { task, key, claim })
             });
         }
         self.wait_for(async move {
-            let running = mend(|| async { Ok(attempts.runtime.is_running(&job).await?) }).await?;
+            let running = attempts
+                .patience
+                .mend(|| async { Ok(attempts.runtime.is_running(&job).await?) })
+                .await?;
             Ok(Happened::Adoption { task, attempt, running })
         });
     }
@@ -248,9 +282,17 @@ impl Driver<'_> {
 
     fn collect(&mut self, task: TaskIndex, attempt: u32, key: Option<Key>, usage: Usage) {
         let attempts = Arc::clone(&self.attempts);
-        let stage = &attempts.graph.tasks[task].id.stage;
-        let inputs = self.results.seen_by(&attempts.pipeline, stage);
+        let inputs = self.inputs_of(task);
+        // A stage may remove its own folder; one that an earlier process left and that is not here lies in another home.
+        let is_elsewhere = self.elsewhere.contains_key(&(task, attempt));
+        let is_inherited = self.inherited.contains(&(task, attempt));
         self.heavy.spawn(async move {
+            if is_elsewhere || (is_inherited && !attempts.folder(task, attempt).exists()) {
+                let why = "its outputs lie on the host where it ran".to_owned();
+                let result = Err(Failure::Job(JobEnd::Lost { why }));
+                let at = clock::now();
+                return Ok(Happened::Input(Input::Collected { task, attempt, result, at }));
+            }
             let result = attempts.finish(task, attempt, key, &inputs, usage, clock::now()).await?;
             Ok(Happened::Input(Input::Collected { task, attempt, result, at: clock::now() }))
         });
@@ -273,7 +315,10 @@ impl Driver<'_> {
             LiveStage::Finding | LiveStage::Running => {
                 let (attempts, job) = (Arc::clone(&self.attempts), live.job.clone());
                 self.wait_for(async move {
-                    mend(|| async { Ok(attempts.runtime.stop(&job, kill).await?) }).await?;
+                    attempts
+                        .patience
+                        .mend(|| async { Ok(attempts.runtime.stop(&job, kill).await?) })
+                        .await?;
                     Ok(Happened::Nothing)
                 });
             }

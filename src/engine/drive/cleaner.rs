@@ -5,8 +5,8 @@ use std::sync::mpsc::{Sender, channel};
 
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::engine::attempt::temporary;
 use crate::workspace;
+use crate::workspace::temporary;
 
 /// What to remove. That something could not be removed harms nothing: gc finds it with its run.
 pub(super) enum Remove {

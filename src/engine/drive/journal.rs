@@ -1,11 +1,11 @@
 //! What the driver itself reads from a journal.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
 use crate::engine::attempt::GPUS;
-use crate::engine::run::{TaskFacts, task_number};
+use crate::engine::run::{Pins, TaskFacts, task_number};
 use crate::event::RunEvent;
 use crate::names::TaskId;
 use crate::plan::{Graph, TaskIndex};
@@ -24,6 +24,39 @@ pub(super) fn time_spent(journal: &[Recorded]) -> Duration {
         .map(|pair| pair[1].at.saturating_sub(pair[0].at))
         .sum();
     Duration::from_millis(spent)
+}
+
+/// What the inputs from outside of each task hold.
+pub(super) fn pinned(graph: &Graph, journal: &[Recorded]) -> HashMap<TaskIndex, Pins> {
+    let pinned = journal.iter().filter_map(|record| match &record.event {
+        RunEvent::OutsidePinned { task, inputs } => Some((graph.find(task)?, inputs.clone())),
+        _ => None,
+    });
+    pinned.collect()
+}
+
+/// The attempts that other hosts than `here` started, with their hosts.
+pub(super) fn elsewhere(
+    graph: &Graph,
+    journal: &[Recorded],
+    here: &str,
+) -> HashMap<(TaskIndex, u32), String> {
+    let started = journal.iter().filter_map(|record| match &record.event {
+        RunEvent::AttemptStarted { task, attempt, host, .. } if host != here => {
+            Some(((graph.find(task)?, *attempt), host.clone()))
+        }
+        _ => None,
+    });
+    started.collect()
+}
+
+/// The attempts whose jobs are over.
+pub(super) fn ended(graph: &Graph, journal: &[Recorded]) -> HashSet<(TaskIndex, u32)> {
+    let ended = journal.iter().filter_map(|record| match &record.event {
+        RunEvent::AttemptEnded { task, attempt, .. } => Some((graph.find(task)?, *attempt)),
+        _ => None,
+    });
+    ended.collect()
 }
 
 /// Graphics processors that attempts without an end hold, as their folders say.

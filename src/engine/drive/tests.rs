@@ -1,18 +1,24 @@
 //! The driver with a real state, store and source, a scripted runtime, and faults.
 
-use std::collections::BTreeMap;
-use std::io;
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+mod faulty_store;
+mod other_host;
+mod pins;
+mod scripted_rollout;
+mod services;
 
-use async_trait::async_trait;
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
 use tempfile::TempDir;
 
 use super::*;
-use crate::digest::{Digest, Key};
+use crate::digest::Digest;
+use crate::engine::mend::STORE_PATIENCE;
 use crate::environment::EnvironmentSettings;
+use crate::event::testing::created;
 use crate::event::{Created, JobEnd, Notice, RunEvent, Selection, Stream, Waiting};
 use crate::names::Owner;
+use crate::outside::{OutsideSettings, Patience};
 use crate::plan::ResolvedInputs;
 use crate::runtime::Job;
 use crate::runtime::log::LogWriter;
@@ -20,70 +26,11 @@ use crate::runtime::scripted::{Script, ScriptedRuntime};
 use crate::source::{Origin, SourceSettings};
 use crate::spec;
 use crate::state::{StateError, Wish};
+use crate::store::StoreError;
 use crate::store::dir::DirStore;
-use crate::store::{CheckReport, Claim, Entry, Lookup, Placed, Record, Refused, StoreError, Swept};
 
-/// A folder store that can be told to refuse records.
-struct FaultyStore {
-    inner: DirStore,
-    broken: AtomicBool,
-}
-
-#[async_trait]
-impl Store for FaultyStore {
-    async fn look_up(&self, key: &Key) -> Result<Lookup, StoreError> {
-        self.inner.look_up(key).await
-    }
-    async fn put_record(&self, record: Record, replace: bool) -> Result<Record, StoreError> {
-        if self.broken.load(Ordering::SeqCst) {
-            return Err(io::Error::from(io::ErrorKind::PermissionDenied).into());
-        }
-        self.inner.put_record(record, replace).await
-    }
-    async fn take_in(&self, path: &Path) -> Result<Result<Digest, Refused>, StoreError> {
-        self.inner.take_in(path).await
-    }
-    async fn sync(&self) -> Result<(), StoreError> {
-        self.inner.sync().await
-    }
-    async fn place(
-        &self,
-        artifact: &Digest,
-        target: &Path,
-        own: bool,
-    ) -> Result<Vec<Placed>, StoreError> {
-        self.inner.place(artifact, target, own).await
-    }
-    async fn changed(&self, placed: &[Placed]) -> Result<Vec<Placed>, StoreError> {
-        self.inner.changed(placed).await
-    }
-    async fn entries(&self, artifact: &Digest) -> Result<Vec<Entry>, StoreError> {
-        self.inner.entries(artifact).await
-    }
-    async fn pin(&self, run: RunId, artifacts: &[Digest]) -> Result<(), StoreError> {
-        self.inner.pin(run, artifacts).await
-    }
-    async fn unpin(&self, run: RunId) -> Result<(), StoreError> {
-        self.inner.unpin(run).await
-    }
-    async fn claim(&self, key: &Key, holder: &str) -> Result<Result<Claim, String>, StoreError> {
-        self.inner.claim(key, holder).await
-    }
-    async fn collect_garbage(
-        &self,
-        keep_records: std::time::Duration,
-        grace: std::time::Duration,
-        dry_run: bool,
-    ) -> Result<Swept, StoreError> {
-        self.inner.collect_garbage(keep_records, grace, dry_run).await
-    }
-    async fn check(
-        &self,
-        progress: &(dyn Fn(u64) + Send + Sync),
-    ) -> Result<CheckReport, StoreError> {
-        self.inner.check(progress).await
-    }
-}
+use faulty_store::FaultyStore;
+use scripted_rollout::ScriptedRollout;
 
 /// A home, a project and what happens in them.
 struct Scene {
@@ -92,6 +39,7 @@ struct Scene {
     state: State,
     store: Arc<FaultyStore>,
     runtime: Arc<ScriptedRuntime>,
+    rollout: Arc<ScriptedRollout>,
 }
 
 /// What a report hears; it can act on the first word that contains `cue`.
@@ -123,6 +71,7 @@ impl Report for Heard {
             RunEvent::TaskDone { task, .. } => format!("done {}", task.stage),
             RunEvent::TaskFailed { task, cause } => format!("failed {} {cause:?}", task.stage),
             RunEvent::TaskCancelled { task } => format!("cancelled {}", task.stage),
+            RunEvent::Left { why } => format!("left: {why}"),
             RunEvent::Ended { outcome } => format!("end {outcome:?}"),
             RunEvent::StopWished { by, .. } => format!("stop {by}"),
             other => format!("{other:?}"),
@@ -135,7 +84,11 @@ impl Report for Heard {
             Notice::Waiting { task, why: Waiting::Claim { .. } } => {
                 self.hear(format!("claimed elsewhere {}", task.stage));
             }
+            Notice::Preparing { task, .. } => self.hear(format!("preparing {}", task.stage)),
             Notice::Adopted { task, .. } => self.hear(format!("adopted {}", task.stage)),
+            Notice::Away { part, place, .. } => self.hear(format!("away {part} {place}")),
+            Notice::Back { part, .. } => self.hear(format!("back {part}")),
+            Notice::Remark(text) => self.hear(text.clone()),
             _ => {}
         }
     }
@@ -174,8 +127,9 @@ impl Scene {
         let inner = DirStore::open(&home.join("store"), &home.join("tmp")).unwrap();
         Self {
             pipeline: Arc::new(pipeline),
+            rollout: Arc::new(ScriptedRollout::new(state.clone())),
             state,
-            store: Arc::new(FaultyStore { inner, broken: AtomicBool::new(false) }),
+            store: Arc::new(FaultyStore::new(inner)),
             runtime: Arc::new(ScriptedRuntime::new(director)),
             root,
         }
@@ -184,7 +138,7 @@ impl Scene {
     fn snapshot(&self) -> Snapshot {
         let settings = SourceSettings {
             mirrors: self.root.path().join("mirror"),
-            home: self.root.path().to_owned(),
+            home: self.root.path().join("runs"),
             env: Vec::new(),
         };
         let origin = Origin::Folder(self.root.path().join("project"));
@@ -193,14 +147,13 @@ impl Scene {
 
     fn context(&self, snapshot: &Snapshot) -> KeyContext {
         let environment = (Digest::of(b"python"), "linux".to_owned());
-        KeyContext::new(
-            BTreeMap::new(),
-            Arc::clone(&snapshot.files),
-            snapshot.id.base.clone(),
-            "pipeline.yaml".to_owned(),
-            self.pipeline.stages.keys().map(|name| (name.clone(), environment.clone())).collect(),
-            BTreeMap::new(),
-        )
+        let environments =
+            self.pipeline.stages.keys().map(|name| (name.clone(), environment.clone()));
+        let (files, base) = (Arc::clone(&snapshot.files), snapshot.id.base.clone());
+        let mut context = KeyContext::new(files, base, "pipeline.yaml".to_owned());
+        context.environments = environments.collect();
+        context.service_urls = services::addresses(&self.pipeline);
+        context
     }
 
     /// A new active run.
@@ -214,13 +167,9 @@ impl Scene {
             .map(|task| (task.id.clone(), task.label.clone(), BTreeMap::new()))
             .collect();
         let created = Created {
-            version: 1,
             pipeline: self.pipeline.name.clone(),
             snapshot: snapshot.id.clone(),
-            file: Digest::of(b"file"),
-            params: BTreeMap::new(),
-            selection: Selection::default(),
-            cause: "cli".to_owned(),
+            ..created()
         };
         self.state.create_run(run, &created, &tasks, &owner(), 0).await.unwrap();
         self.state.activate(run).await.unwrap();
@@ -239,7 +188,15 @@ impl Scene {
             environments: BTreeMap::new(),
             history: BTreeMap::new(),
             journal: self.state.events(run, 0).await.unwrap(),
+            remarks: tokio::sync::mpsc::unbounded_channel().1,
             settings: EngineSettings {
+                docker: None,
+                outside: OutsideSettings {
+                    folder: self.root.path().join("tmp"),
+                    patience: Patience::default(),
+                    netrc: None,
+                },
+                vault: None,
                 runs: self.root.path().join("runs"),
                 jobs: 4,
                 cpu: 4.0,
@@ -248,6 +205,9 @@ impl Scene {
                 keep_going: false,
                 log_cap: 1 << 20,
                 host: "here".to_owned(),
+                who: "ann@here".to_owned(),
+                shared_store: false,
+                store_patience: STORE_PATIENCE,
                 pass_env: BTreeMap::from([(
                     "TMPDIR".to_owned(),
                     self.root.path().join("tmp").display().to_string(),
@@ -256,6 +216,7 @@ impl Scene {
                     folder: self.root.path().join("environments"),
                     path: String::new(),
                     env: BTreeMap::new(),
+                    docker: None,
                 },
                 keep_work: false,
             },
@@ -271,7 +232,8 @@ impl Scene {
     ) -> Result<RunOutcome, EngineError> {
         let order = self.order(run, epoch).await;
         let store = Arc::clone(&self.store);
-        drive(order, self.state.clone(), store, self.runtime.clone(), heard, stop).await
+        let rollout = self.rollout.clone();
+        drive(order, self.state.clone(), store, self.runtime.clone(), rollout, heard, stop).await
     }
 
     async fn go(&self, run: RunId, epoch: u64) -> (Result<RunOutcome, EngineError>, Vec<String>) {
@@ -323,7 +285,7 @@ async fn a_store_that_fails_leaves_a_run_that_resume_collects() {
     scene.store.broken.store(true, Ordering::SeqCst);
     let (ended, heard) = scene.go(run, 1).await;
     assert!(matches!(ended, Err(EngineError::Store(StoreError::Io(_)))), "{ended:?}");
-    assert_eq!(heard.last().unwrap(), "ended one Exited(0)");
+    assert!(heard.ends_with(&["ended one Exited(0)".into(), "left: permission denied".into()]));
 
     scene.store.broken.store(false, Ordering::SeqCst);
     let epoch = scene.state.take_over(run, &owner(), 1).await.unwrap();
@@ -343,7 +305,8 @@ async fn who_lost_the_run_starts_nothing() {
     let (_sender, stop) = watch::channel(Stop::No);
     let store = Arc::clone(&scene.store);
     let runtime = scene.runtime.clone();
-    let ended = drive(order, scene.state.clone(), store, runtime, &mut heard, stop).await;
+    let rollout = scene.rollout.clone();
+    let ended = drive(order, scene.state.clone(), store, runtime, rollout, &mut heard, stop).await;
     assert!(matches!(ended, Err(EngineError::State(StateError::Fenced { .. }))), "{ended:?}");
     assert!(heard.words.is_empty());
     assert!(scene.runtime.started().is_empty());

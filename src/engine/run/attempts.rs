@@ -88,6 +88,7 @@ impl Run {
                     outputs: product.outputs,
                     metrics: product.metrics,
                     values: product.values,
+                    moved: product.moved,
                 };
                 self.succeed(task, Outcome::Done, event, metrics);
             }
@@ -113,11 +114,7 @@ impl Run {
             Failure::Job(JobEnd::Lost { .. } | JobEnd::Cancelled) => {
                 entry.lost += 1;
                 if nothing_new {
-                    if self.stop.is_none() && self.timed_out && !self.is_hook(task) {
-                        self.fail(task, Failure::RunTimedOut);
-                    } else {
-                        self.cancel(task);
-                    }
+                    self.cut_short(task);
                     return;
                 }
                 // The first one is tried again at once, then 1 s, 2 s, 4 s pass.
@@ -169,9 +166,9 @@ impl Run {
     /// Gives back what a live attempt holds; the caller sets the next state.
     fn let_go(&mut self, task: TaskIndex) {
         let state = std::mem::replace(&mut self.tasks[task].state, TaskState::Resolving);
-        if let Some(grant) = state.into_grant() {
-            self.pool.release(&grant);
-            if !self.is_hook(task) {
+        if let Some(grant) = state.grant() {
+            self.pool.release(grant);
+            if self.counts(task) {
                 self.live -= 1;
             }
         }

@@ -3,7 +3,7 @@
 use crate::event::RunOutcome;
 use crate::plan::graph::Part;
 
-use super::task::{Outcome, TaskState};
+use super::task::{Outcome, RolloutStep, TaskState};
 use super::{Phase, Run};
 
 impl Run {
@@ -23,6 +23,16 @@ impl Run {
                 let begun = state.is_under_way() || matches!(state, TaskState::Queued { .. });
                 if begun && !matches!(self.phase, Phase::Hooks { .. }) {
                     return say("is a hook and runs beside the tasks");
+                }
+                continue;
+            }
+            if let Some(service) = self.verifies(index) {
+                let service = &self.tasks[service].state;
+                let verifying =
+                    matches!(service, TaskState::RollingOut { step: RolloutStep::Verifying, .. });
+                let busy = state.is_under_way() || matches!(state, TaskState::Queued { .. });
+                if busy != verifying {
+                    return say(&format!("does not fit its service {service:?}"));
                 }
                 continue;
             }
@@ -56,7 +66,7 @@ impl Run {
                 | TaskState::Ended(
                     Outcome::Blocked { .. }
                     | Outcome::Failed
-                    | Outcome::Skipped
+                    | Outcome::Skipped { .. }
                     | Outcome::Cancelled,
                 ) => {}
                 _ if missing > 0 => return say(&format!("is ahead of {missing} needs")),
@@ -91,16 +101,17 @@ impl Run {
 
     fn check_end(&self, outcome: RunOutcome) -> Result<(), String> {
         if let Some(index) = self.tasks.iter().position(|task| {
-            task.state.is_under_way() || matches!(task.state, TaskState::Queued { .. })
+            let state = &task.state;
+            state.is_under_way() || state.is_live() || matches!(state, TaskState::Queued { .. })
         }) {
             let (label, state) = (&self.graph.tasks[index].label, &self.tasks[index].state);
             return Err(format!("the run ended before {label}: {state:?}"));
         }
         let fits = match outcome {
-            RunOutcome::Done => self.open == 0 && !self.failed && !self.cancelled,
+            RunOutcome::Done => self.open == 0 && !self.failed && !self.cancelled && !self.kept,
             RunOutcome::Failed => self.failed || self.timed_out,
             RunOutcome::Cancelled => self.stop.is_some(),
-            RunOutcome::Kept => false,
+            RunOutcome::Kept => self.open == 0 && self.kept && !self.failed,
         };
         if fits { Ok(()) } else { Err(format!("the run ended {outcome:?}")) }
     }

@@ -9,12 +9,26 @@ use super::{Phase, Run};
 
 impl Run {
     /// Whether this task may not go a step further towards an attempt.
+    ///
+    /// A rollout that began is like a job that runs: the failure of another task does not stop it, and so neither its `verify`
+    /// task.
     pub(super) fn nothing_new(&self, task: TaskIndex) -> bool {
-        if self.is_hook(task) { self.hooks_stopped } else { self.draining() }
+        if self.is_hook(task) {
+            self.hooks_stopped
+        } else if self.verifies(task).is_some() {
+            self.stopping()
+        } else {
+            self.draining()
+        }
     }
 
     fn draining(&self) -> bool {
-        self.stop.is_some() || self.timed_out || (self.failed && !self.facts.keep_going)
+        self.stopping() || (self.failed && !self.facts.keep_going)
+    }
+
+    /// Whether also what runs is to stop.
+    pub(super) fn stopping(&self) -> bool {
+        self.stop.is_some() || self.timed_out
     }
 
     /// Once nothing new may start: empties the queue, gives back places that are not used yet, ends tasks that
@@ -25,8 +39,9 @@ impl Run {
         }
         self.drained = true;
         self.pool.clear_queue();
+        self.enqueue_verifies_again();
         for task in 0..self.tasks.len() {
-            if self.is_hook(task) {
+            if !self.counts(task) {
                 continue;
             }
             let entry = &mut self.tasks[task];
@@ -36,24 +51,33 @@ impl Run {
                 | TaskState::Resolving
                 | TaskState::Claiming { .. }
                 | TaskState::AwaitingClaim
-                | TaskState::BackingOff => {
+                | TaskState::BackingOff
+                | TaskState::Releasing { .. } => {
                     let waiting = TaskState::Waiting { unmet: 0 };
                     let state = std::mem::replace(&mut entry.state, waiting);
-                    if let Some(grant) = state.into_grant() {
-                        self.pool.release(&grant);
+                    if let Some(grant) = state.grant() {
+                        self.pool.release(grant);
                     }
-                    if between_attempts && self.timed_out && self.stop.is_none() {
-                        self.fail(task, Failure::RunTimedOut);
-                    } else if between_attempts {
-                        self.cancel(task);
+                    if between_attempts {
+                        self.cut_short(task);
                     }
                 }
                 TaskState::Out
                 | TaskState::Waiting { .. }
                 | TaskState::Running { .. }
                 | TaskState::Collecting { .. }
+                | TaskState::RollingOut { .. }
                 | TaskState::Ended(_) => {}
             }
+        }
+    }
+
+    /// Ends a task that was begun and goes no further, because nothing new may start.
+    pub(super) fn cut_short(&mut self, task: TaskIndex) {
+        if self.timed_out && self.stop.is_none() && !self.is_hook(task) {
+            self.fail(task, Failure::RunTimedOut);
+        } else {
+            self.cancel(task);
         }
     }
 
@@ -70,6 +94,7 @@ impl Run {
         if matches!(self.phase, Phase::Hooks { .. }) {
             self.stop_hooks();
         }
+        self.stop_rollouts();
         self.stop_jobs(kill);
     }
 
@@ -78,6 +103,7 @@ impl Run {
         if self.phase == Phase::Tasks && !self.timed_out && self.stop.is_none() {
             self.said.events.push(RunEvent::RunTimedOut);
             self.timed_out = true;
+            self.stop_rollouts();
             self.stop_jobs(false);
         }
     }
@@ -101,8 +127,8 @@ impl Run {
         let Some(task) = *now else { return };
         let state = &mut self.tasks[task].state;
         if !state.is_live() && !matches!(state, TaskState::Ended(_)) {
-            if let Some(grant) = std::mem::replace(state, TaskState::BackingOff).into_grant() {
-                self.pool.release(&grant);
+            if let Some(grant) = std::mem::replace(state, TaskState::BackingOff).grant() {
+                self.pool.release(grant);
             }
             self.cancel(task);
         }
@@ -151,6 +177,8 @@ impl Run {
             RunOutcome::Cancelled
         } else if self.failed || self.timed_out {
             RunOutcome::Failed
+        } else if self.kept {
+            RunOutcome::Kept
         } else {
             RunOutcome::Done
         }

@@ -7,7 +7,7 @@ use crate::names::{RunId, StageName};
 use crate::plan::graph::Part;
 use crate::plan::{Graph, TaskIndex};
 use crate::spec::Pipeline;
-use crate::spec::pipeline::{Cache, Pick, Retries};
+use crate::spec::pipeline::{Cache, Input, Pick, Retries};
 
 use super::schedule::Request;
 
@@ -36,6 +36,17 @@ pub struct Facts {
     pub picks: BTreeMap<StageName, Pick>,
     /// Graphics processors that attempts of an earlier process hold.
     pub held_gpus: BTreeMap<TaskIndex, Vec<u32>>,
+    /// The tasks that are services.
+    pub services: BTreeMap<TaskIndex, ServiceFacts>,
+}
+
+/// What is fixed for a service.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServiceFacts {
+    /// The task of its `verify`.
+    pub verify: Option<TaskIndex>,
+    /// Tasks that have an input of its live release (`{live}`): what they said of it holds for that release only.
+    pub judges: Vec<TaskIndex>,
 }
 
 /// What is fixed for one task.
@@ -67,6 +78,9 @@ impl TaskFacts {
                 let only = batch.is_some_and(|batch| batch.cache == Cache::Only);
                 let reuse_only = if task.part == Part::ReuseOnly {
                     Some(match stage.not_cached() {
+                        None if batch.is_none() => {
+                            "it is outside the selection and its live release is another"
+                        }
                         None => "it is outside the selection and its key has no record",
                         Some(NotCached::NoOutputs) => {
                             "it is outside the selection and has no outputs to reuse"
@@ -94,6 +108,34 @@ impl TaskFacts {
             .values()
             .filter_map(|stage| Some((stage.name.clone(), stage.batch()?.pick.clone()?)))
             .collect()
+    }
+}
+
+impl ServiceFacts {
+    /// Of every service of a graph.
+    pub fn of(pipeline: &Pipeline, graph: &Graph) -> BTreeMap<TaskIndex, Self> {
+        let mut services: BTreeMap<TaskIndex, Self> = BTreeMap::new();
+        for stage in pipeline.stages.values() {
+            if stage.service().is_some() {
+                services.extend(graph.copies(&stage.name).map(|task| {
+                    (task, Self { verify: graph.verify_of(task), judges: Vec::new() })
+                }));
+            }
+        }
+        if services.is_empty() {
+            return services;
+        }
+        for stage in pipeline.stages.values() {
+            for input in stage.inputs.values() {
+                let Input::Live { service, .. } = input else { continue };
+                for task in graph.copies(service) {
+                    if let Some(facts) = services.get_mut(&task) {
+                        facts.judges.extend(graph.copies(&stage.name));
+                    }
+                }
+            }
+        }
+        services
     }
 }
 

@@ -1,15 +1,19 @@
 //! Folding a journal: what it says of every task and of the run as a whole, or where it contradicts itself.
 
-use std::collections::HashMap;
+mod rollouts;
+
+use std::collections::{BTreeMap, HashMap};
 
 use crate::digest::Key;
-use crate::event::{JobEnd, Metrics, RunEvent, RunOutcome, Usage};
-use crate::names::{StageName, TaskId};
+use crate::event::{Failure, JobEnd, Metrics, RunEvent, RunOutcome, Skip, Usage};
+use crate::names::{ReleaseId, StageName, TaskId};
 use crate::plan::graph::Part;
 use crate::plan::{Graph, TaskIndex};
 use crate::state::Recorded;
 
+use super::facts::ServiceFacts;
 use super::task::Outcome;
+use super::vocabulary::Seen;
 
 /// What a journal says.
 pub(super) struct Folded {
@@ -20,6 +24,9 @@ pub(super) struct Folded {
     pub(super) hooks_stopped: bool,
     pub(super) picked: Vec<StageName>,
     pub(super) ended: Option<RunOutcome>,
+    pub(super) live_seen: BTreeMap<TaskIndex, Seen>,
+    /// Why `verify` tasks failed.
+    pub(super) verify_failures: BTreeMap<TaskIndex, Failure>,
 }
 
 /// What a journal says of a task.
@@ -46,15 +53,32 @@ pub(super) enum Past {
     Over { attempt: u32, key: Option<Key>, end: JobEnd, usage: Usage },
     /// Unix milliseconds.
     BackingOff { until: u64 },
+    /// A service's release is on its way.
+    RollingOut { release: ReleaseId, step: RolloutPast },
     /// Over.
     Ended(Outcome),
 }
 
+/// Where a journal leaves a release.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum RolloutPast {
+    Started,
+    Prepared,
+    Verified { passed: bool },
+    Abandoned { why: String },
+}
+
 /// Reads a journal from its begin. The error is a fragment with the number of the record.
-pub(super) fn fold(graph: &Graph, journal: &[Recorded]) -> Result<Folded, String> {
+pub(super) fn fold(
+    graph: &Graph,
+    services: &BTreeMap<TaskIndex, ServiceFacts>,
+    journal: &[Recorded],
+) -> Result<Folded, String> {
     let index = graph.tasks.iter().enumerate().map(|(index, task)| (&task.id, index)).collect();
     let mut reader = Reader {
         graph,
+        services,
+        verifies: verifies(services),
         index,
         folded: Folded {
             tasks: graph.tasks.iter().map(|_| FoldedTask::default()).collect(),
@@ -64,6 +88,8 @@ pub(super) fn fold(graph: &Graph, journal: &[Recorded]) -> Result<Folded, String
             hooks_stopped: false,
             picked: Vec::new(),
             ended: None,
+            live_seen: BTreeMap::new(),
+            verify_failures: BTreeMap::new(),
         },
     };
     if journal.is_empty() {
@@ -78,8 +104,17 @@ pub(super) fn fold(graph: &Graph, journal: &[Recorded]) -> Result<Folded, String
     Ok(reader.folded)
 }
 
+/// The services by their `verify` tasks.
+pub(super) fn verifies(
+    services: &BTreeMap<TaskIndex, ServiceFacts>,
+) -> BTreeMap<TaskIndex, TaskIndex> {
+    services.iter().filter_map(|(service, facts)| Some((facts.verify?, *service))).collect()
+}
+
 struct Reader<'a> {
     graph: &'a Graph,
+    services: &'a BTreeMap<TaskIndex, ServiceFacts>,
+    verifies: BTreeMap<TaskIndex, TaskIndex>,
     index: HashMap<&'a TaskId, TaskIndex>,
     folded: Folded,
 }
@@ -94,7 +129,7 @@ impl Reader<'_> {
             return Err("a journal begins with `created`, once".to_owned());
         }
         match &record.event {
-            RunEvent::Created(_) => {}
+            RunEvent::Created(_) | RunEvent::Left { .. } => {}
             RunEvent::TakenOver { .. } => self.taken_over(),
             RunEvent::Reopened { .. } => self.reopened(),
             RunEvent::TaskReused { task, metrics, .. } => {
@@ -102,9 +137,19 @@ impl Reader<'_> {
                 self.folded.tasks[task].metrics.clone_from(metrics);
                 self.end(task, Outcome::Reused);
             }
-            RunEvent::TaskSkipped { task, .. } => {
+            RunEvent::TaskSkipped { task, why } => {
+                let kept = match why {
+                    Skip::When(_) => false,
+                    Skip::Needs(need) => {
+                        let need = self.find(need)?;
+                        matches!(
+                            self.folded.tasks[need].past,
+                            Past::Ended(Outcome::Kept | Outcome::Skipped { kept: true })
+                        )
+                    }
+                };
                 let task = self.open(task)?;
-                self.end(task, Outcome::Skipped);
+                self.end(task, Outcome::Skipped { kept });
             }
             RunEvent::TaskBlocked { task, by } => {
                 let by = self.find(by)?;
@@ -156,8 +201,11 @@ impl Reader<'_> {
                 entry.metrics.clone_from(metrics);
                 self.end(task, Outcome::Done);
             }
-            RunEvent::TaskFailed { task, .. } => {
+            RunEvent::TaskFailed { task, cause } => {
                 let task = self.open(task)?;
+                if self.verifies.contains_key(&task) {
+                    self.folded.verify_failures.insert(task, cause.clone());
+                }
                 self.end(task, Outcome::Failed);
             }
             RunEvent::TaskCancelled { task } => {
@@ -170,10 +218,53 @@ impl Reader<'_> {
                 let killed = self.folded.stop.unwrap_or(false);
                 self.folded.stop = Some(killed || *kill);
             }
+            RunEvent::LiveSeen { task, live } => {
+                let task = self.open(task)?;
+                self.folded.live_seen.insert(task, live.clone());
+            }
+            // The driver reads what they hold.
+            RunEvent::OutsidePinned { task, .. } => {
+                self.open(task)?;
+            }
+            RunEvent::GateDecided { task, passed, .. } => {
+                let task = self.beginning(task)?;
+                if !passed {
+                    self.end(task, Outcome::Kept);
+                }
+            }
+            RunEvent::RolloutUnchanged { task, .. } => {
+                let task = self.beginning(task)?;
+                self.end(task, Outcome::Reused);
+            }
+            RunEvent::RolloutStarted { task, release, .. } => {
+                self.rollout_started(task, *release)?;
+            }
+            RunEvent::RolloutPrepared { task, release } => self.rollout_prepared(task, *release)?,
+            RunEvent::Verified { task, release, passed } => {
+                self.verified(task, *release, *passed)?;
+            }
+            RunEvent::RolloutPromoted { task, release, .. } => {
+                self.rollout_promoted(task, *release)?;
+            }
+            RunEvent::RolloutAbandoned { task, release, why } => {
+                self.rollout_abandoned(task, *release, why)?;
+            }
             RunEvent::RunTimedOut => self.folded.timed_out = true,
-            RunEvent::Ended { outcome } => self.folded.ended = Some(*outcome),
+            RunEvent::Ended { outcome } => {
+                self.tasks_are_over();
+                self.folded.ended = Some(*outcome);
+            }
         }
         Ok(())
+    }
+
+    /// A service whose release was given up, and that was to be looked at again, waits once nothing new may start.
+    fn tasks_are_over(&mut self) {
+        for entry in &mut self.folded.tasks {
+            if matches!(entry.past, Past::RollingOut { step: RolloutPast::Abandoned { .. }, .. }) {
+                entry.start_afresh();
+            }
+        }
     }
 
     /// A wish to stop died with the process that heard it, unless the run was already past its tasks.
@@ -191,10 +282,14 @@ impl Reader<'_> {
     fn reopened(&mut self) {
         for (index, entry) in self.folded.tasks.iter_mut().enumerate() {
             let hook = is_hook(self.graph, index);
+            let beside = hook || self.verifies.contains_key(&index);
             match entry.past {
-                Past::Ended(outcome) if outcome.stays() && !hook => {}
+                Past::Ended(outcome) if outcome.stays() && !beside => {}
                 Past::Running { .. } | Past::Over { .. } => {}
-                Past::Fresh | Past::BackingOff { .. } | Past::Ended(_) => entry.start_afresh(),
+                Past::Fresh
+                | Past::BackingOff { .. }
+                | Past::RollingOut { .. }
+                | Past::Ended(_) => entry.start_afresh(),
             }
         }
         self.folded.stop = None;
@@ -207,10 +302,14 @@ impl Reader<'_> {
     fn find(&mut self, task: &TaskId) -> Result<TaskIndex, String> {
         let found = *self.index.get(task).ok_or_else(|| format!("there is no task {task:?}"))?;
         let hook = is_hook(self.graph, found);
-        if self.graph.tasks[found].part == Part::Out && !hook {
+        let beside = hook || self.verifies.contains_key(&found);
+        if self.graph.tasks[found].part == Part::Out && !beside {
             return Err(format!("{} is not in this run", self.graph.tasks[found].label));
         }
-        self.folded.hooks_begun |= hook;
+        if hook && !self.folded.hooks_begun {
+            self.folded.hooks_begun = true;
+            self.tasks_are_over();
+        }
         Ok(found)
     }
 
@@ -227,9 +326,16 @@ impl Reader<'_> {
     fn beginning(&mut self, task: &TaskId) -> Result<TaskIndex, String> {
         let found = self.open(task)?;
         let planned = &self.graph.tasks[found];
-        if matches!(self.folded.tasks[found].past, Past::Running { .. } | Past::Over { .. }) {
-            return Err(format!("{} began again while it ran", planned.label));
+        match &self.folded.tasks[found].past {
+            Past::Fresh
+            | Past::BackingOff { .. }
+            | Past::Ended(_)
+            | Past::RollingOut { step: RolloutPast::Abandoned { .. }, .. } => {}
+            Past::Running { .. } | Past::Over { .. } | Past::RollingOut { .. } => {
+                return Err(format!("{} began again while it ran", planned.label));
+            }
         }
+        self.may_verify(found)?;
         let missing = planned.needs.iter().find(|&&need| {
             !matches!(self.folded.tasks[need].past, Past::Ended(Outcome::Done | Outcome::Reused))
                 && self.graph.tasks[need].part != Part::Out

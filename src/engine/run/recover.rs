@@ -5,14 +5,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::event::{Failure, RunEvent};
+use crate::names::ReleaseId;
 use crate::plan::graph::Part;
 use crate::plan::{Graph, TaskIndex};
 use crate::state::Recorded;
 
-use super::journal::{Folded, Past, fold};
+use super::journal::{Folded, Past, RolloutPast, fold, verifies};
 use super::pick::PickedStage;
 use super::schedule::Pool;
-use super::task::{Outcome, Task, TaskState};
+use super::task::{Outcome, RolloutStep, Task, TaskState, Then};
 use super::vocabulary::{Command, Step};
 use super::{Facts, Phase, Run};
 
@@ -32,11 +33,14 @@ impl Run {
         facts: Facts,
         journal: &[Recorded],
     ) -> Result<(Self, Step), Contradiction> {
-        let folded = fold(&graph, journal).map_err(Contradiction)?;
+        let mut folded = fold(&graph, &facts.services, journal).map_err(Contradiction)?;
         let (picked, picked_of) = picked_stages(&graph, &facts);
         let mut run = Self {
             pool: Pool::new(&facts),
             tasks: Vec::with_capacity(graph.tasks.len()),
+            verifies: verifies(&facts.services),
+            verify_failures: std::mem::take(&mut folded.verify_failures),
+            live_seen: std::mem::take(&mut folded.live_seen),
             graph,
             facts,
             picked,
@@ -46,6 +50,7 @@ impl Run {
             timed_out: folded.timed_out,
             failed: false,
             cancelled: false,
+            kept: false,
             drained: false,
             hooks_stopped: folded.hooks_stopped,
             open: 0,
@@ -86,6 +91,9 @@ impl Run {
                     TaskState::Running { attempt: *attempt, key: *key, grant }
                 }
                 Past::BackingOff { .. } => TaskState::BackingOff,
+                Past::RollingOut { release, step } => {
+                    TaskState::RollingOut { release: *release, step: self.placed(index, step) }
+                }
                 Past::Ended(outcome) => TaskState::Ended(*outcome),
             };
             if !hook && planned.part != Part::Out {
@@ -93,6 +101,7 @@ impl Run {
                 self.live += usize::from(state.is_live());
                 self.failed |= matches!(state, TaskState::Ended(Outcome::Failed));
                 self.cancelled |= matches!(state, TaskState::Ended(Outcome::Cancelled));
+                self.kept |= matches!(state, TaskState::Ended(Outcome::Kept));
             }
             if let Some(position) = self.picked_of[index] {
                 let picked = &mut self.picked[position];
@@ -122,9 +131,12 @@ impl Run {
             match &entry.past {
                 Past::Fresh | Past::Ended(Outcome::Done | Outcome::Reused) => {}
                 Past::Ended(_) => {
-                    if !self.is_hook(task) {
+                    if self.counts(task) {
                         self.propagate(task);
                     }
+                }
+                Past::RollingOut { release, step } => {
+                    self.take_up_rollout(task, *release, step, folded);
                 }
                 Past::BackingOff { until } => {
                     self.said.commands.push(Command::Sleep { task, until: *until });
@@ -132,11 +144,8 @@ impl Run {
                 Past::Running { attempt, key } => {
                     let (attempt, key) = (*attempt, *key);
                     self.said.commands.push(Command::Adopt { task, attempt, key });
-                    let stopping = if self.is_hook(task) {
-                        self.hooks_stopped
-                    } else {
-                        self.stop.is_some() || self.timed_out
-                    };
+                    let stopping =
+                        if self.is_hook(task) { self.hooks_stopped } else { self.stopping() };
                     if stopping {
                         let kill = self.stop == Some(true);
                         self.said.commands.push(Command::StopJob { task, attempt, kill });
@@ -156,6 +165,65 @@ impl Run {
             self.make_ready(task);
         }
         Ok(())
+    }
+
+    /// Where a release stands, without what is to be said of it.
+    fn placed(&self, task: TaskIndex, past: &RolloutPast) -> RolloutStep {
+        let verified = self.facts.services.get(&task).is_some_and(|facts| facts.verify.is_some());
+        match past {
+            RolloutPast::Started => RolloutStep::Preparing,
+            RolloutPast::Prepared if verified => RolloutStep::Verifying,
+            RolloutPast::Verified { passed: false } => RolloutStep::Verifying,
+            RolloutPast::Prepared | RolloutPast::Verified { passed: true } => {
+                RolloutStep::Promoting
+            }
+            RolloutPast::Abandoned { why } => {
+                let then = Then::of(why, &self.graph.tasks[task].id.stage);
+                RolloutStep::Abandoning { then }
+            }
+        }
+    }
+
+    /// Asks again for what was under way. Where its `verify` task has an attempt, that is taken up as any other.
+    fn take_up_rollout(
+        &mut self,
+        task: TaskIndex,
+        release: ReleaseId,
+        past: &RolloutPast,
+        folded: &Folded,
+    ) {
+        let verify = self.facts.services.get(&task).and_then(|facts| facts.verify);
+        match (past, verify) {
+            (RolloutPast::Started, _) if self.stopping() => self.give_up(task, release),
+            (RolloutPast::Started, _) => {
+                self.said.commands.push(Command::Prepare { task, release });
+            }
+            (RolloutPast::Prepared, Some(verify)) => match folded.tasks[verify].past {
+                Past::Fresh if self.stopping() => self.give_up(task, release),
+                Past::Fresh => self.verify(task, release, verify),
+                Past::Ended(outcome) => self.verify_over(task, verify, outcome),
+                Past::BackingOff { .. } if self.stopping() => {
+                    self.stop_verify(task, release, verify);
+                }
+                _ => {}
+            },
+            (RolloutPast::Verified { passed: false }, Some(verify)) => {
+                let cause = self.verify_failures.remove(&verify);
+                self.not_passed(task, release, verify, cause.as_ref());
+            }
+            (RolloutPast::Prepared | RolloutPast::Verified { .. }, _) => {
+                self.promote(task, release);
+            }
+            (RolloutPast::Abandoned { why }, verify) => {
+                let log_of = verify
+                    .filter(|verify| {
+                        matches!(folded.tasks[*verify].past, Past::Ended(Outcome::Failed))
+                    })
+                    .map(|verify| (verify, self.tasks[verify].attempts));
+                let why = why.clone();
+                self.said.commands.push(Command::Abandon { task, release, why, log_of });
+            }
+        }
     }
 
     fn take_up_pick(&mut self, stage: usize) -> Result<(), Contradiction> {

@@ -1,9 +1,9 @@
 //! A whole run with scripted answers: no disk, no process. What the machine itself costs, for the bench.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use crate::event::{Created, JobEnd, NotCached, Reason, RunEvent, RunOutcome, Usage};
+use crate::event::{Created, JobEnd, Moved, NotCached, Reason, RunEvent, RunOutcome, Usage};
 use crate::plan::Graph;
 use crate::state::Recorded;
 
@@ -53,6 +53,7 @@ fn answer(command: &Command) -> Option<Input> {
                 key: None,
                 why: Reason::NotCached(NotCached::NoOutputs),
             },
+            live: BTreeMap::new(),
         },
         Command::Claim { task, .. } => Input::Claimed { task, answer: ClaimAnswer::Ours },
         Command::AwaitClaim { task, .. } => Input::ClaimFree { task },
@@ -69,10 +70,22 @@ fn answer(command: &Command) -> Option<Input> {
         Command::Collect { task, attempt, key, .. } => Input::Collected {
             task,
             attempt,
-            result: Ok(Product { key, outputs: [].into(), metrics: [].into(), values: [].into() }),
+            result: Ok(Product {
+                key,
+                outputs: [].into(),
+                metrics: [].into(),
+                values: [].into(),
+                moved: Moved::default(),
+            }),
             at: 0,
         },
         Command::Sleep { task, .. } => Input::BackoffOver { task },
-        Command::StopJob { .. } | Command::Tell { .. } => return None,
+        // No task was said to be a service, so nothing asks for these.
+        Command::Release { .. }
+        | Command::Prepare { .. }
+        | Command::Promote { .. }
+        | Command::Abandon { .. }
+        | Command::StopJob { .. }
+        | Command::Tell { .. } => return None,
     })
 }

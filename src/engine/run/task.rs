@@ -1,7 +1,8 @@
 //! Where one task stands.
 
 use crate::digest::Key;
-use crate::event::Reason;
+use crate::event::{Failure, FieldChange, Reason};
+use crate::names::ReleaseId;
 use crate::plan::TaskIndex;
 
 use super::schedule::Grant;
@@ -41,8 +42,34 @@ pub(super) enum TaskState {
     Collecting { attempt: u32, grant: Grant },
     /// Between two attempts.
     BackingOff,
+    /// Of a service: its new release is being made, which differs so from the live one.
+    Releasing { why: Vec<FieldChange> },
+    /// Of a service: this release is journalled.
+    RollingOut { release: ReleaseId, step: RolloutStep },
     /// Nothing changes any more, unless the run is reopened.
     Ended(Outcome),
+}
+
+/// How far a release is.
+#[derive(Debug)]
+pub(super) enum RolloutStep {
+    /// Its replicas are being started.
+    Preparing,
+    /// They are ready; the `verify` task is under way.
+    Verifying,
+    /// It is being put live. Nothing stops that any more.
+    Promoting,
+    /// Its replicas are being stopped.
+    Abandoning { then: Then },
+}
+
+/// What becomes of a service whose release was abandoned.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Then {
+    /// It is looked at from the start, or, when nothing new may start, it is cancelled.
+    Anew,
+    /// It fails.
+    Failed(Failure),
 }
 
 /// How a task ended.
@@ -51,7 +78,12 @@ pub(super) enum Outcome {
     Done,
     Reused,
     Failed,
-    Skipped,
+    /// The gate of the service did not pass.
+    Kept,
+    /// By its `when`, or by what it needs; `kept`: a service that was kept is why.
+    Skipped {
+        kept: bool,
+    },
     /// By the task that failed.
     Blocked {
         by: TaskIndex,
@@ -60,11 +92,15 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
-    /// Whether it stays when the run is opened again.
+    /// Whether it stays when the run is opened again. A gate is asked again, as another release may be live by then.
     pub(super) fn stays(self) -> bool {
         match self {
-            Self::Done | Self::Reused | Self::Skipped => true,
-            Self::Failed | Self::Blocked { .. } | Self::Cancelled => false,
+            Self::Done | Self::Reused | Self::Skipped { kept: false } => true,
+            Self::Failed
+            | Self::Kept
+            | Self::Skipped { kept: true }
+            | Self::Blocked { .. }
+            | Self::Cancelled => false,
         }
     }
 }
@@ -81,9 +117,9 @@ impl TaskState {
         matches!(self, Self::Ended(Outcome::Done | Outcome::Reused))
     }
 
-    /// An attempt is journalled and not over.
+    /// An attempt or a rollout is journalled and not over.
     pub(super) fn is_live(&self) -> bool {
-        matches!(self, Self::Running { .. } | Self::Collecting { .. })
+        matches!(self, Self::Running { .. } | Self::Collecting { .. } | Self::RollingOut { .. })
     }
 
     /// Some answer is still to come.
@@ -94,23 +130,16 @@ impl TaskState {
             | Self::AwaitingClaim
             | Self::Running { .. }
             | Self::Collecting { .. }
-            | Self::BackingOff => true,
+            | Self::BackingOff
+            | Self::Releasing { .. } => true,
+            // The answer comes from the `verify` task.
+            Self::RollingOut { step, .. } => !matches!(step, RolloutStep::Verifying),
             Self::Out | Self::Waiting { .. } | Self::Queued { .. } | Self::Ended(_) => false,
         }
     }
 
     /// What it holds of the machine.
     pub(super) fn grant(&self) -> Option<&Grant> {
-        match self {
-            Self::Claiming { grant, .. }
-            | Self::Running { grant, .. }
-            | Self::Collecting { grant, .. } => Some(grant),
-            _ => None,
-        }
-    }
-
-    /// The same, taken out of a state that is about to be replaced.
-    pub(super) fn into_grant(self) -> Option<Grant> {
         match self {
             Self::Claiming { grant, .. }
             | Self::Running { grant, .. }

@@ -2,6 +2,7 @@
 
 mod chance;
 mod ending;
+mod rollouts;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use super::world::{Builder, Dice, Fate, World, created, owner, random_graph, recorded, reused};
 use super::*;
 use crate::digest::Digest;
-use crate::event::{JobEnd, NotCached, Usage};
+use crate::event::{JobEnd, Moved, NotCached, Usage};
 use crate::names::TaskId;
 use crate::plan::graph::Part;
 use crate::spec::pipeline::{OnOom, Pick, Retries};
@@ -104,6 +105,16 @@ impl Hand {
                     Waiting::Resources => format!("> tell {} resources", label(task)),
                     _ => continue,
                 },
+                Command::Release { task } => format!("> release {}", label(task)),
+                Command::Prepare { task, .. } => format!("> prepare {}", label(task)),
+                Command::Promote { task, if_live_is, .. } => {
+                    let live = if_live_is.map(|live| format!(" {live}"));
+                    format!("> promote {}{}", label(task), live.unwrap_or_default())
+                }
+                Command::Abandon { task, log_of, .. } => {
+                    let log = log_of.map(|(task, attempt)| format!(" {} {attempt}", label(task)));
+                    format!("> abandon {}{}", label(task), log.unwrap_or_default())
+                }
             });
         }
         said
@@ -118,8 +129,13 @@ impl Hand {
     fn collected(&mut self, task: usize, metrics: &[(&str, f64)]) -> &mut Self {
         let attempt = self.run.tasks[task].attempts;
         let metrics = metrics.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
-        let product =
-            Product { key: None, outputs: BTreeMap::new(), metrics, values: BTreeMap::new() };
+        let product = Product {
+            key: None,
+            outputs: BTreeMap::new(),
+            metrics,
+            values: BTreeMap::new(),
+            moved: Moved::default(),
+        };
         self.put(Input::Collected { task, attempt, result: Ok(product), at: 1000 })
     }
 
@@ -129,19 +145,23 @@ impl Hand {
     }
 }
 
+fn resolved(task: usize, resolution: Resolution) -> Input {
+    Input::Resolved { task, resolution, live: BTreeMap::new() }
+}
+
 fn miss(task: usize) -> Input {
     let why = Reason::NotCached(NotCached::NoOutputs);
-    Input::Resolved { task, resolution: Resolution::Miss { key: None, why } }
+    resolved(task, Resolution::Miss { key: None, why })
 }
 
 fn keyed(task: usize) -> Input {
     let key = Some(Digest::of(&task.to_le_bytes()));
-    Input::Resolved { task, resolution: Resolution::Miss { key, why: Reason::FirstTime } }
+    resolved(task, Resolution::Miss { key, why: Reason::FirstTime })
 }
 
 fn hit(task: usize) -> Input {
     let reused = reused(task, Digest::of(b"key"));
-    Input::Resolved { task, resolution: Resolution::Hit(Box::new(reused)) }
+    resolved(task, Resolution::Hit(Box::new(reused)))
 }
 
 fn stop(kill: bool) -> Input {
@@ -255,10 +275,7 @@ fn keep_going_does_what_does_not_need_the_failure() {
 fn when_skips_what_needs_it() {
     let (graph, facts) = Builder::new().task("a", &[]).task("b", &["a"]).build();
     let mut hand = Hand::new(graph, facts);
-    hand.put(Input::Resolved {
-        task: 0,
-        resolution: Resolution::Skip { when: "false".to_owned() },
-    });
+    hand.put(resolved(0, Resolution::Skip { when: "false".to_owned() }));
     assert_eq!(hand.said(), ["skipped a[1]", "skipped b[1]", "end Done", "> resolve a[1]"]);
 }
 

@@ -1,11 +1,16 @@
 //! What the machine is told and what it says.
 
+use std::collections::BTreeMap;
+
 use crate::digest::Key;
 use crate::event::{
-    Failure, JobEnd, Metrics, Outputs, Reason, RunEvent, RunOutcome, Usage, Values, Waiting,
+    Failure, FieldChange, JobEnd, Maker, Metrics, Moved, Outputs, OutsidePin, Reason, RunEvent,
+    RunOutcome, Usage, Values, Waiting,
 };
-use crate::names::{InputName, RunId};
+use crate::names::{InputName, ReleaseId, RunId, StageName};
 use crate::plan::TaskIndex;
+use crate::rollout::{Promotion, RolloutFailure};
+use crate::scalar::Scalar;
 
 use super::schedule::Grant;
 
@@ -13,8 +18,10 @@ use super::schedule::Grant;
 #[expect(missing_docs, reason = "the doc of a variant names its fields")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
-    /// Answers [`Command::Resolve`].
-    Resolved { task: TaskIndex, resolution: Resolution },
+    /// Answers [`Command::Resolve`]. `live`: what the look saw of live releases; empty for a task that names none.
+    Resolved { task: TaskIndex, resolution: Resolution, live: Seen },
+    /// Comes before the answer to [`Command::Resolve`] of a task with inputs from outside: what they hold.
+    Pinned { task: TaskIndex, inputs: Pins },
     /// Answers [`Command::Claim`].
     Claimed { task: TaskIndex, answer: ClaimAnswer },
     /// Answers [`Command::AwaitClaim`]: it is worth looking again.
@@ -34,6 +41,14 @@ pub enum Input {
     Collected { task: TaskIndex, attempt: u32, result: Result<Product, Failure>, at: u64 },
     /// Answers [`Command::Sleep`].
     BackoffOver { task: TaskIndex },
+    /// Answers [`Command::Release`], with the release's number.
+    ReleaseMade { task: TaskIndex, made: Result<(ReleaseId, u64), Failure> },
+    /// Answers [`Command::Prepare`].
+    Prepared { task: TaskIndex, release: ReleaseId, result: Result<(), RolloutFailure> },
+    /// Answers [`Command::Promote`].
+    PromotionEnded { task: TaskIndex, release: ReleaseId, promotion: Promotion },
+    /// Answers [`Command::Abandon`]; `log`: the last lines of the attempt that was asked for.
+    Abandoned { task: TaskIndex, release: ReleaseId, log: Vec<String> },
     /// Somebody wants the run to stop, or to stop harder.
     StopWished { by: String, kill: bool },
     /// The run's own timeout is over.
@@ -52,7 +67,24 @@ pub enum Circumstance {
     SpoiltInput(InputName),
 }
 
-/// What a look at a task's key found.
+/// Which live releases a task sees, by service; none: nothing is live.
+pub type Seen = BTreeMap<StageName, Option<ReleaseId>>;
+
+/// What a task's inputs from outside hold.
+pub type Pins = BTreeMap<InputName, OutsidePin>;
+
+/// What a gate was asked and what it said.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Asked {
+    /// The first expression that is false, if any.
+    pub failed: Option<String>,
+    /// What the expressions name, by dotted path; none where it is none.
+    pub values: BTreeMap<String, Option<Scalar>>,
+    /// The live release they were asked about.
+    pub live: Option<ReleaseId>,
+}
+
+/// What a look at a task's key, or at what decides how a service behaves, found.
 #[expect(missing_docs, reason = "the doc of a variant names its fields")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Resolution {
@@ -64,6 +96,12 @@ pub enum Resolution {
     Skip { when: String },
     /// It cannot run.
     Failed(Failure),
+    /// Of a service: the live release behaves the same, and was told to stay, with these changes in place.
+    Unchanged { release: ReleaseId, number: u64, changed: Vec<FieldChange> },
+    /// Of a service: its gate did not pass.
+    Kept(Box<Asked>),
+    /// Of a service: a new release is due. `why`: what differs from the live one; `asked`: its gate, if it has one.
+    Release { why: Vec<FieldChange>, asked: Option<Box<Asked>> },
 }
 
 /// Whether this run may compute a key.
@@ -91,6 +129,10 @@ pub struct Reused {
     pub metrics: Metrics,
     /// Scalars.
     pub values: Values,
+    /// Who made it and when, where that is worth telling.
+    pub made: Option<Maker>,
+    /// What came with it, bytes.
+    pub moved: Moved,
 }
 
 /// What an attempt gave; its record exists.
@@ -104,6 +146,8 @@ pub struct Product {
     pub metrics: Metrics,
     /// Scalars.
     pub values: Values,
+    /// What went and came for it, bytes.
+    pub moved: Moved,
 }
 
 /// What the driver is to do. Those of [`Command::is_free`] may be done before the step's events are journalled.
@@ -134,6 +178,14 @@ pub enum Command {
     StopJob { task: TaskIndex, attempt: u32, kill: bool },
     /// For the report only: what a task waits for.
     Tell { task: TaskIndex, why: Waiting },
+    /// Make a release of a service: its environment, its row, what keeps its parts.
+    Release { task: TaskIndex },
+    /// Have the replicas of a release started, and wait until they are ready.
+    Prepare { task: TaskIndex, release: ReleaseId },
+    /// Have a release put live.
+    Promote { task: TaskIndex, release: ReleaseId, if_live_is: Option<ReleaseId> },
+    /// Have the replicas of a release stopped. `log_of`: the attempt whose last lines say why.
+    Abandon { task: TaskIndex, release: ReleaseId, why: String, log_of: Option<(TaskIndex, u32)> },
 }
 
 impl Command {
@@ -147,7 +199,13 @@ impl Command {
             | Self::Collect { .. }
             | Self::Sleep { .. }
             | Self::Tell { .. } => true,
-            Self::Start { .. } | Self::Adopt { .. } | Self::StopJob { .. } => false,
+            Self::Start { .. }
+            | Self::Adopt { .. }
+            | Self::StopJob { .. }
+            | Self::Release { .. }
+            | Self::Prepare { .. }
+            | Self::Promote { .. }
+            | Self::Abandon { .. } => false,
         }
     }
 }

@@ -2,6 +2,7 @@
 //! only from the events.
 
 mod graphs;
+mod services;
 
 pub(super) use graphs::{Builder, Dice, random_graph};
 
@@ -10,34 +11,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::digest::Digest;
-use crate::event::{
-    Created, Failure, JobEnd, Reason, RunEvent, RunOutcome, Selection, SnapshotId, Usage,
-};
+use crate::event::{Failure, JobEnd, Moved, Reason, RunEvent, RunOutcome, Usage, testing};
 use crate::names::{Owner, RunId, TaskId};
 use crate::plan::{Graph, TaskIndex};
 use crate::state::Recorded;
+use services::{SeenRollouts, Server};
 
 use super::{
     Circumstance, ClaimAnswer, Command, Facts, Input, Product, Resolution, Reused, Run, Step,
 };
 
 pub(super) fn created() -> RunEvent {
-    RunEvent::Created(Box::new(Created {
-        version: 1,
-        pipeline: "iris".parse().unwrap(),
-        snapshot: SnapshotId {
-            tree: String::new(),
-            commit: None,
-            reference: None,
-            dirty: false,
-            base: String::new(),
-            origin: String::new(),
-        },
-        file: Digest::of(b"file"),
-        params: BTreeMap::new(),
-        selection: Selection::default(),
-        cause: "cli".to_owned(),
-    }))
+    RunEvent::Created(Box::new(testing::created()))
 }
 
 pub(super) fn owner() -> Owner {
@@ -62,11 +47,15 @@ pub(super) struct Fate {
     pub(super) stop: u64,
     pub(super) time_out: u64,
     pub(super) twice: u64,
+    pub(super) keep: u64,
+    pub(super) live_is: u64,
+    pub(super) bad_rollout: u64,
 }
 
 impl Fate {
     pub(super) fn kind(seed: u64) -> Self {
-        Self { seed, hit: 20, claim_held: 20, twice: 5, lost: 5, ..Self::default() }
+        let (keep, live_is) = (15, 10);
+        Self { seed, hit: 20, claim_held: 20, twice: 5, lost: 5, keep, live_is, ..Self::default() }
     }
 
     pub(super) fn cruel(seed: u64) -> Self {
@@ -78,6 +67,7 @@ impl Fate {
             bad_collect: 5,
             stop: 3,
             time_out: 2,
+            bad_rollout: 15,
             ..Self::kind(seed)
         }
     }
@@ -97,6 +87,9 @@ pub(super) struct World {
     stopped: BTreeSet<(TaskIndex, u32)>,
     /// Jobs that really exist, in every life.
     pub(super) jobs: BTreeSet<(TaskIndex, u32)>,
+    /// What rolls releases out, in every life.
+    pub(super) server: Server,
+    facts: Facts,
     fate: Fate,
     dice: Dice,
     keep_going: bool,
@@ -109,7 +102,10 @@ pub(super) struct World {
 struct Seen {
     live: BTreeSet<TaskId>,
     ended: BTreeMap<TaskId, bool>,
+    rollouts: SeenRollouts,
     closing: bool,
+    /// Also what runs is to stop.
+    stopping: bool,
     outcome: Option<RunOutcome>,
 }
 
@@ -129,6 +125,8 @@ impl World {
             asked: Vec::new(),
             stopped: BTreeSet::new(),
             jobs: BTreeSet::new(),
+            server: Server::of(life),
+            facts: facts.clone(),
             fate,
             dice: Dice::new(fate.seed ^ life.wrapping_mul(0x1234_5678_9abc_def1)),
             keep_going: facts.keep_going,
@@ -206,15 +204,33 @@ impl World {
             let index = graph.find(task);
             index == graph.on_failure || index == graph.on_exit
         };
+        let services = self.run.verifies.clone();
+        let verified = |task: &TaskId| {
+            let service = *services.get(&graph.find(task)?)?;
+            Some(graph.tasks[service].id.clone())
+        };
         assert!(
             self.seen.outcome.is_none() || matches!(event, RunEvent::Reopened { .. }),
             "after the end: {event:?}"
         );
+        if let RunEvent::AttemptStarted { task, .. }
+        | RunEvent::TaskReused { task, .. }
+        | RunEvent::TaskSkipped { task, .. }
+        | RunEvent::TaskFailed { task, .. }
+        | RunEvent::TaskCancelled { task } = &event
+            && hook(task)
+        {
+            self.rollouts_are_over(live);
+        }
         match &event {
             RunEvent::AttemptStarted { task, .. } => {
                 assert!(!self.seen.ended.contains_key(task), "{task:?} had ended");
                 assert!(self.seen.live.insert(task.clone()), "{task:?} ran already");
-                if !hook(task) {
+                if let Some(service) = verified(task) {
+                    assert!(!self.seen.stopping || !live, "{task:?} is new");
+                    assert!(self.seen.rollouts.is_verifying(&service), "{service:?} waits not");
+                    self.assert_needs(&graph, task);
+                } else if !hook(task) {
                     assert!(!self.seen.closing || !live, "{task:?} is new");
                     self.assert_needs(&graph, task);
                 }
@@ -232,23 +248,47 @@ impl World {
             }
             RunEvent::TaskDone { task, .. } => self.ended(task, true),
             RunEvent::TaskFailed { task, .. } => {
+                self.rollout_is_over(task, live);
                 self.ended(task, false);
-                self.seen.closing |= !hook(task) && !self.keep_going;
+                let counts = !hook(task) && verified(task).is_none();
+                self.seen.closing |= counts && !self.keep_going;
             }
-            RunEvent::TaskSkipped { task, .. }
-            | RunEvent::TaskBlocked { task, .. }
-            | RunEvent::TaskCancelled { task } => self.ended(task, false),
+            RunEvent::TaskSkipped { task, .. } | RunEvent::TaskBlocked { task, .. } => {
+                self.ended(task, false);
+            }
+            RunEvent::TaskCancelled { task } => {
+                self.rollout_is_over(task, live);
+                self.ended(task, false);
+            }
             RunEvent::RetryScheduled { task, .. } => {
                 self.seen.live.remove(task);
             }
-            RunEvent::StopWished { .. } | RunEvent::RunTimedOut => self.seen.closing = true,
+            RunEvent::RolloutStarted { task, .. }
+            | RunEvent::RolloutUnchanged { task, .. }
+            | RunEvent::GateDecided { task, .. } => {
+                self.rollout_is_over(task, live);
+                self.see_service(&event, live);
+            }
+            RunEvent::LiveSeen { .. }
+            | RunEvent::OutsidePinned { .. }
+            | RunEvent::RolloutPrepared { .. }
+            | RunEvent::Verified { .. }
+            | RunEvent::RolloutPromoted { .. }
+            | RunEvent::RolloutAbandoned { .. } => self.see_service(&event, live),
+            RunEvent::StopWished { .. } | RunEvent::RunTimedOut => {
+                self.seen.closing = true;
+                self.seen.stopping = true;
+            }
             RunEvent::Ended { outcome } => {
                 assert!(self.seen.live.is_empty(), "ended beside {:?}", self.seen.live);
+                self.rollouts_are_over(live);
                 self.seen.outcome = Some(*outcome);
             }
+            RunEvent::Left { .. } => panic!("only the driver leaves a run"),
             RunEvent::TakenOver { .. } => {
                 // What was cancelled by a wish that died with its process may come back.
                 self.seen.closing = false;
+                self.seen.stopping = false;
                 let cancelled: Vec<TaskId> = self
                     .journal
                     .iter()
@@ -261,7 +301,9 @@ impl World {
             }
             RunEvent::Reopened { .. } => {
                 let finished = std::mem::take(&mut self.seen.ended);
-                let stays = finished.into_iter().filter(|(task, good)| *good && !hook(task));
+                let stays = finished
+                    .into_iter()
+                    .filter(|(task, good)| *good && !hook(task) && verified(task).is_none());
                 self.seen = Seen { ended: stays.collect(), ..Seen::default() };
             }
             RunEvent::Created(_) | RunEvent::AttemptEnded { .. } | RunEvent::Picked { .. } => {}
@@ -291,8 +333,17 @@ impl World {
         let fate = self.fate;
         Some(match *command {
             Command::Resolve { task } => {
-                Input::Resolved { task, resolution: fate.resolution(task) }
+                let resolution = if self.facts.services.contains_key(&task) {
+                    fate.release(task)
+                } else {
+                    fate.resolution(task)
+                };
+                Input::Resolved { task, resolution, live: self.live_seen_by(task) }
             }
+            Command::Release { .. }
+            | Command::Prepare { .. }
+            | Command::Promote { .. }
+            | Command::Abandon { .. } => return self.answer_of_server(command),
             Command::Claim { task, key } => Input::Claimed {
                 task,
                 answer: if self.dice.percent(fate.claim_held) {
@@ -336,6 +387,7 @@ impl World {
                         outputs: BTreeMap::new(),
                         metrics: metrics(task),
                         values: BTreeMap::new(),
+                        moved: Moved::default(),
                     })
                 };
                 Input::Collected { task, attempt, result, at: 0 }
@@ -394,6 +446,8 @@ pub(super) fn reused(task: TaskIndex, key: Digest) -> Reused {
         outputs: BTreeMap::new(),
         metrics: metrics(task),
         values: BTreeMap::new(),
+        made: None,
+        moved: Moved::default(),
     }
 }
 

@@ -196,3 +196,21 @@ fn dense_edges_are_shared() {
     assert_eq!(graph.tasks[1999].needs.len(), 1000);
     assert!(Arc::ptr_eq(&graph.tasks[1000].needs, &graph.tasks[1999].needs));
 }
+
+#[test]
+fn a_service_knows_the_task_that_verifies_it() {
+    let pipeline = crate::plan::testing::read(
+        "version: '2'\nname: p\nstages:\n  train: {run: make, outputs: {m: m}, matrix: {n: [1, 2]}}\n  data: {run: make, outputs: {d: d}}\n  \
+         smoke: {run: smoke, inputs: {d: data.d}}\n  serve: {run: serve, needs: [train], service: {port: 8000, verify: smoke}}\n  \
+         other: {run: serve, service: {port: 8001}}\n",
+    );
+    let graph = Graph::new(&pipeline, &Selection::default());
+    let task = |stage: &str| graph.copies(&name(stage)).start;
+    assert_eq!(graph.verify_of(task("serve")), Some(task("smoke")));
+    assert_eq!(graph.verify_of(task("other")), None);
+    assert_eq!(graph.verify_of(task("train")), None);
+    assert_eq!(graph.tasks[task("smoke")].part, Part::Out);
+    assert!(graph.tasks[task("smoke")].needed_by.is_empty());
+    assert!(graph.tasks[task("serve")].needs.contains(&task("data")), "what its verify needs");
+    assert_eq!(*graph.tasks[task("data")].needed_by, [task("serve")]);
+}

@@ -45,7 +45,7 @@ impl Case {
     fn batch(&mut self) -> &mut Batch {
         match &mut self.stage().kind {
             StageKind::Batch(batch) => batch,
-            StageKind::Service => unreachable!("train is a batch stage"),
+            StageKind::Service(_) => unreachable!("train is a batch stage"),
         }
     }
 

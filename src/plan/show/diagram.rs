@@ -55,8 +55,11 @@ fn picture(pipeline: &Pipeline, graph: &Graph, plan: &Plan) -> (Vec<Node>, Vec<(
 
 fn colour(verdict: &Verdict) -> &'static str {
     match verdict {
-        Verdict::Reuse { .. } | Verdict::Skip | Verdict::Out => "#e0e0e0",
-        Verdict::Run { .. } => "#b7e1a1",
+        Verdict::Reuse { .. } | Verdict::Unchanged { .. } | Verdict::Skip | Verdict::Out => {
+            "#e0e0e0"
+        }
+        Verdict::Run { .. } | Verdict::RollOut { .. } => "#b7e1a1",
+        Verdict::Keep { .. } => "#f3dfa2",
         Verdict::Depends { .. } => "#a8dadc",
         Verdict::Fail { .. } => "#f4a6a6",
     }

@@ -2,6 +2,7 @@
 
 mod diagram;
 mod json;
+mod service;
 mod tree;
 
 pub use diagram::{dot, mermaid};
@@ -10,6 +11,7 @@ pub use tree::tree;
 
 use std::ops::Range;
 
+use super::causes::from_words;
 use super::graph::{Graph, Part, TaskIndex};
 use super::verdict::{Plan, Verdict};
 use super::why;
@@ -22,6 +24,9 @@ pub fn word(verdict: &Verdict) -> &'static str {
     match verdict {
         Verdict::Reuse { .. } => "reuse",
         Verdict::Run { .. } => "run",
+        Verdict::Unchanged { .. } => "unchanged",
+        Verdict::RollOut { .. } => "rollout",
+        Verdict::Keep { .. } => "keep",
         Verdict::Depends { .. } => "depends",
         Verdict::Skip => "skip",
         Verdict::Fail { .. } => "fail",
@@ -33,29 +38,28 @@ pub fn word(verdict: &Verdict) -> &'static str {
 pub fn detail(pipeline: &Pipeline, graph: &Graph, plan: &Plan, index: TaskIndex) -> Option<String> {
     let stage = &pipeline.stages[&graph.tasks[index].id.stage];
     match &plan.verdicts[index] {
-        Verdict::Reuse { .. } | Verdict::Out => None,
+        Verdict::Reuse { key } => {
+            let shared = plan.shared.as_ref()?;
+            let (run, made) = shared.made.get(key)?;
+            Some(from_words(*run, Some(made), Some(shared.now)))
+        }
+        Verdict::Out => None,
         Verdict::Run { why, .. } => Some(why::words(why)),
-        Verdict::Depends { on } => {
-            let mut stages: Vec<&StageName> = on.iter().map(|task| &task.stage).collect();
-            stages.dedup();
-            let named: Vec<String> =
-                stages.into_iter().flat_map(|from| used_of(stage, from)).collect();
-            let verb = if named.len() == 1 { "changes" } else { "change" };
-            Some(format!("runs if {} {verb}", listed(&named, "or")))
+        Verdict::Unchanged { number, adjust, .. } => {
+            Some(service::unchanged(&stage.name, *number, adjust))
         }
-        Verdict::Skip => {
-            let skipped = |need: &&TaskIndex| plan.verdicts[**need] == Verdict::Skip;
-            let above = graph.tasks[index].needs.iter().find(skipped);
-            Some(above.map_or_else(
-                || {
-                    let stage = &pipeline.stages[&graph.tasks[index].id.stage];
-                    let when: Vec<&str> =
-                        stage.when.iter().map(|one| one.source.as_str()).collect();
-                    format!("its `when` is false: {}", when.join(" and "))
-                },
-                |need| format!("`{}` is skipped", graph.tasks[*need].id.stage),
-            ))
+        Verdict::RollOut { why, gate } => {
+            Some(service::rollout(stage.service()?, plan.in_containers, why, *gate))
         }
+        Verdict::Keep { gate } => Some(service::kept(gate)),
+        Verdict::Depends { on } => Some(service::depends(pipeline, plan, stage, on)),
+        Verdict::Skip => Some(service::skipped_by(plan, &graph.tasks[index].needs).map_or_else(
+            || {
+                let when: Vec<&str> = stage.when.iter().map(|one| one.source.as_str()).collect();
+                format!("its `when` is false: {}", when.join(" and "))
+            },
+            |(need, word)| format!("`{}` is {word}", graph.tasks[need].id.stage),
+        )),
         Verdict::Fail { why } => Some(why.clone()),
     }
 }

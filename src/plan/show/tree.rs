@@ -2,6 +2,7 @@
 
 use owo_colors::{OwoColorize, Style};
 
+use super::service::leaving;
 use super::{rows, word};
 use crate::plan::graph::{Graph, Part};
 use crate::plan::stages::StageGraph;
@@ -12,8 +13,11 @@ use crate::words::visible;
 /// Levels that are still indented: a chain of a thousand stages stays on the screen.
 const DEEPEST: usize = 12;
 
+/// Characters of the column of verdicts, unless a longer word stands in it.
+const NARROWEST: usize = 8;
+
 /// One line a task, each after all it needs, indented below what it needs, with its verdict and the reason; then a line of
-/// counts. Copies of a stage that are all alike stand on one line.
+/// counts, and one for each service that leaves the file. Copies of a stage that are all alike stand on one line.
 pub fn tree(pipeline: &Pipeline, graph: &Graph, plan: &Plan, colour: bool) -> String {
     let stages = StageGraph::of(pipeline);
     let order = stages.order();
@@ -42,13 +46,18 @@ pub fn tree(pipeline: &Pipeline, graph: &Graph, plan: &Plan, colour: bool) -> St
         .collect();
 
     let width = lines.iter().map(|(_, label, _)| label.chars().count()).max().unwrap_or(0);
+    let words = lines.iter().map(|(verdict, ..)| word(verdict).len()).fold(NARROWEST, usize::max);
     let mut text = String::new();
     for (verdict, label, detail) in &lines {
-        let word = format!("{:<8}", word(verdict));
+        let word = format!("{:<words$}", word(verdict));
         let word = painted(&word, style(verdict), colour);
         let line = match detail {
             Some(detail) => {
                 let label = format!("{label:<width$}");
+                let label = match verdict {
+                    Verdict::Reuse { .. } => painted(&label, Style::new().dimmed(), colour),
+                    _ => label,
+                };
                 format!("{word} {label}  {}", painted(detail, Style::new().dimmed(), colour))
             }
             None if matches!(verdict, Verdict::Reuse { .. }) => {
@@ -62,8 +71,17 @@ pub fn tree(pipeline: &Pipeline, graph: &Graph, plan: &Plan, colour: bool) -> St
     if !lines.is_empty() {
         text.push('\n');
     }
+    for line in leaving(plan) {
+        text.push_str(&painted(&line, Style::new().yellow(), colour));
+        text.push('\n');
+    }
     text.push_str(&legend(pipeline, graph, plan));
     text.push('\n');
+    if let Some(shared) = plan.shared.as_ref().filter(|shared| !shared.made.is_empty()) {
+        let line = format!("results come from the store at {}", visible(&shared.place));
+        text.push_str(&painted(&line, Style::new().dimmed(), colour));
+        text.push('\n');
+    }
     text
 }
 
@@ -79,6 +97,9 @@ fn legend(pipeline: &Pipeline, graph: &Graph, plan: &Plan) -> String {
     let mut parts: Vec<String> = [
         (counts.reuse, "to reuse"),
         (counts.run, "to run"),
+        (counts.unchanged, "unchanged"),
+        (counts.rollout, "to roll out"),
+        (counts.keep, "to keep"),
         (counts.depends, if counts.depends == 1 { "depends" } else { "depend" }),
         (counts.skip, "to skip"),
         (counts.fail, "would fail"),
@@ -96,8 +117,11 @@ fn legend(pipeline: &Pipeline, graph: &Graph, plan: &Plan) -> String {
 
 fn style(verdict: &Verdict) -> Style {
     match verdict {
-        Verdict::Reuse { .. } | Verdict::Skip | Verdict::Out => Style::new().dimmed(),
-        Verdict::Run { .. } => Style::new().green(),
+        Verdict::Reuse { .. } | Verdict::Unchanged { .. } | Verdict::Skip | Verdict::Out => {
+            Style::new().dimmed()
+        }
+        Verdict::Run { .. } | Verdict::RollOut { .. } => Style::new().green(),
+        Verdict::Keep { .. } => Style::new().yellow(),
         Verdict::Depends { .. } => Style::new().cyan(),
         Verdict::Fail { .. } => Style::new().red().bold(),
     }

@@ -2,9 +2,10 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::digest::Digest;
-use crate::event::{Failure, JobEnd, RunOutcome, Skip, Usage};
+use crate::event::{Failure, FieldChange, JobEnd, Moved, RunOutcome, Skip, Usage};
 use crate::names::{JobName, Owner, RunId};
 use crate::plan::testing::{name, task_id};
+use crate::scalar::Scalar;
 
 fn run() -> RunId {
     RunId::new(1, 1)
@@ -27,10 +28,11 @@ fn ended(attempt: u32, end: JobEnd, wall_ms: u64) -> RunEvent {
 }
 
 fn of_train(events: &[RunEvent]) -> Vec<String> {
-    told(events, &task_id("train", 1), &|task| match task.copy {
+    let label = |task: &TaskId| match task.copy {
         1 => task.stage.to_string(),
         copy => format!("{}[{copy}]", task.stage),
-    })
+    };
+    told(events, &task_id("train", 1), &label, &BTreeMap::new())
 }
 
 #[test]
@@ -47,6 +49,7 @@ fn a_retry_is_told_with_both_ends() {
             outputs: BTreeMap::new(),
             metrics: BTreeMap::new(),
             values: BTreeMap::new(),
+            moved: Moved::default(),
         },
         RunEvent::Ended { outcome: RunOutcome::Done },
     ];
@@ -61,6 +64,20 @@ fn a_retry_is_told_with_both_ends() {
             "done",
         ]
     );
+}
+
+#[test]
+fn a_run_that_was_left_says_why_until_it_is_taken_over() {
+    let by = || Owner { host: "here".to_owned(), pid: 1, user: "me".to_owned() };
+    let left = || RunEvent::Left { why: "the disk is full".to_owned() };
+    let nothing = "nothing happened to it yet";
+    let why = "its flowrun left the run: the disk is full";
+    assert_eq!(of_train(&[left()]), [nothing, why]);
+    let runs = "attempt 1 ran: first run of this task";
+    assert_eq!(of_train(&[started(1, Reason::FirstTime), left()]), [runs, why]);
+    assert_eq!(of_train(&[left(), RunEvent::TakenOver { by: by(), epoch: 2 }]), [nothing]);
+    let cancelled = RunEvent::TaskCancelled { task: task_id("train", 1) };
+    assert!(!of_train(&[cancelled, left()]).contains(&why.to_owned()), "it was over");
 }
 
 #[test]
@@ -79,6 +96,8 @@ fn reuse_skip_block_and_failure_name_their_cause() {
         outputs: BTreeMap::new(),
         metrics: BTreeMap::new(),
         values: BTreeMap::new(),
+        made: None,
+        moved: Moved::default(),
     };
     let task = task_id("train", 1);
     let cases = [
@@ -156,5 +175,101 @@ fn a_failed_environment_tells_its_last_line() {
     assert_eq!(
         failure(&Failure::Environment { log }),
         "its environment could not be built: error: no such package"
+    );
+}
+
+fn of_serve(events: &[RunEvent]) -> Vec<String> {
+    let numbers = BTreeMap::from([(ReleaseId::new(3, 3), 3)]);
+    told(events, &task_id("serve", 1), &|task| task.stage.to_string(), &numbers)
+}
+
+fn gate(passed: bool) -> RunEvent {
+    let value = |text: &str| Some(Scalar::plain(text));
+    RunEvent::GateDecided {
+        task: task_id("serve", 1),
+        passed,
+        failed: (!passed).then(|| "a.metrics.x >= live.a.metrics.x".to_owned()),
+        values: BTreeMap::from([
+            ("a.metrics.x".to_owned(), value("0.91")),
+            ("live.a.metrics.x".to_owned(), value("0.94")),
+        ]),
+        live: Some(ReleaseId::new(3, 3)),
+    }
+}
+
+fn rollout(number: u64) -> RunEvent {
+    let change = FieldChange {
+        field: "params.seed".to_owned(),
+        was: Some("7".to_owned()),
+        is: Some("8".to_owned()),
+    };
+    let release = ReleaseId::new(number, 0);
+    RunEvent::RolloutStarted { task: task_id("serve", 1), release, number, why: vec![change] }
+}
+
+#[test]
+fn a_rollout_is_told_from_its_gate_to_its_end() {
+    let (task, release) = (task_id("serve", 1), ReleaseId::new(4, 0));
+    let replaced = Some(ReleaseId::new(3, 3));
+    let events = [
+        gate(true),
+        rollout(4),
+        RunEvent::RolloutPrepared { task: task.clone(), release },
+        RunEvent::Verified { task: task.clone(), release, passed: true },
+        RunEvent::RolloutPromoted { task: task.clone(), release, replaced },
+        RunEvent::Ended { outcome: RunOutcome::Done },
+    ];
+    assert_eq!(
+        of_serve(&events),
+        [
+            "its gate passed: a.metrics.x = 0.91, live.a.metrics.x = 0.94",
+            "release 4 was rolled out: params.seed: 7 → 8",
+            "release 4 became ready",
+            "release 4 was verified",
+            "release 4 went live and replaced release 3",
+        ]
+    );
+    let why = "not ready within 1m".to_owned();
+    let cause = Failure::Rollout { why: why.clone(), log: Vec::new() };
+    let events = [
+        rollout(5),
+        RunEvent::RolloutAbandoned { task: task.clone(), release: ReleaseId::new(5, 0), why },
+        RunEvent::TaskFailed { task, cause },
+    ];
+    assert_eq!(
+        of_serve(&events),
+        [
+            "release 5 was rolled out: params.seed: 7 → 8",
+            "release 5 was given up: not ready within 1m",
+            "failed: not ready within 1m",
+        ]
+    );
+}
+
+#[test]
+fn what_was_kept_or_unchanged_says_why() {
+    let kept = "kept release 3: the gate `a.metrics.x >= live.a.metrics.x` is false: \
+                a.metrics.x = 0.91, live.a.metrics.x = 0.94";
+    let after = task_id("after", 1);
+    let events = [
+        gate(false),
+        RunEvent::TaskSkipped { task: after.clone(), why: Skip::Needs(task_id("serve", 1)) },
+        RunEvent::Ended { outcome: RunOutcome::Kept },
+    ];
+    assert_eq!(of_serve(&events), [kept]);
+    assert_eq!(
+        told(&events, &after, &|task| task.stage.to_string(), &BTreeMap::new()),
+        ["skipped: it needs `serve`, whose gate kept the live release"]
+    );
+    let release = ReleaseId::new(3, 3);
+    let same = RunEvent::RolloutUnchanged {
+        task: task_id("serve", 1),
+        release,
+        number: 3,
+        changed: Vec::new(),
+    };
+    assert_eq!(
+        of_serve(&[same]),
+        ["unchanged: nothing that decides how release 3 behaves differs; no gate was asked"]
     );
 }

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -7,7 +8,9 @@ use crate::digest::Digest;
 use crate::event::{FieldChange, NotCached, Selection};
 use crate::plan::show::word;
 use crate::plan::testing::{Draft, MADE_AT, World, context, name, names, pipeline, stage, task_id};
+use crate::plan::{Graph, KeyContext};
 use crate::scalar::Scalar;
+use crate::spec::Pipeline;
 
 fn no_metric(_: &TaskId) -> Option<f64> {
     None
@@ -389,6 +392,9 @@ proptest! {
                     }
                 }
                 Verdict::Skip => prop_assert!(false, "nothing here has a `when`"),
+                Verdict::Unchanged { .. } | Verdict::RollOut { .. } | Verdict::Keep { .. } => {
+                    prop_assert!(false, "nothing here is a service");
+                }
                 Verdict::Fail { .. } => prop_assert!(fails_above || task.part == Part::ReuseOnly),
             }
             prop_assert!(!fails_above || word(verdict) == "fail");

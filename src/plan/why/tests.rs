@@ -24,6 +24,7 @@ fn parts() -> KeyParts {
         workdir: ".".to_owned(),
         network: "default".to_owned(),
         secrets: BTreeMap::new(),
+        args: None,
     }
 }
 
@@ -46,7 +47,7 @@ fn every_field_is_named() {
     let two = Digest::of(b"two").hex();
     let digests = format!("(b3:{}… → b3:{}…)", &one[..8], &two[..8]);
     for (is, expected) in [
-        (said(|is| is.format = 0), "flowrun's key format changed".to_owned()),
+        (said(|is| is.format = 0), "flowrun's own format changed".to_owned()),
         (
             said(|is| is.command = command("python fit.py")),
             "command: python train.py → python fit.py".to_owned(),
@@ -96,9 +97,26 @@ fn every_field_is_named() {
             said(|is| drop(is.secrets.insert("KEY".to_owned(), "aws".to_owned()))),
             "secrets.KEY: aws is new".to_owned(),
         ),
+        (said(|is| is.args = Some(vec!["a b".to_owned()])), "args: 'a b' is new".to_owned()),
+        (
+            said(|is| is.platform = format!("sha256:{}", "0a".repeat(32))),
+            "platform: linux/amd64 → image 0a0a0a0a0a0a".to_owned(),
+        ),
     ] {
         assert_eq!(is, expected);
     }
+}
+
+#[test]
+fn images_go_by_short_ids() {
+    let of = |platform: String| KeyParts { platform, ..parts() };
+    let one = of(format!("sha256:{}", "0a".repeat(32)));
+    let two = of(format!("sha256:{}", "1b".repeat(32)));
+    let absent = of("absent:python:3.13".to_owned());
+    let said = |was: &KeyParts, is: &KeyParts| words(&Reason::Changed(changes(was, is)));
+    assert_eq!(said(&one, &two), "image: 0a0a0a0a0a0a → 1b1b1b1b1b1b");
+    assert_eq!(said(&one, &absent), "image: 0a0a0a0a0a0a → python:3.13 (not here)");
+    assert_eq!(said(&one, &one.clone()), "");
 }
 
 #[test]
@@ -122,7 +140,7 @@ fn changes_stand_in_the_order_of_the_type_and_many_are_counted() {
 fn reasons_read_well() {
     for (reason, expected) in [
         (Reason::FirstTime, "first run of this task"),
-        (Reason::NoRecord, "its record is gone from the store"),
+        (Reason::NoRecord, "the store has no record of it any more"),
         (Reason::NotCached(NotCached::NoOutputs), "not cached: has no outputs, metrics or values"),
         (Reason::Forced, "forced"),
         (

@@ -10,8 +10,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::holder::Holder;
-use super::protocol::{Answer, Ask, Hello, Question, Reply, VERSION};
+use super::protocol::{Answer, Ask, Hello, Question, Reply, Secret, VERSION};
 use crate::runtime::door;
+use crate::secret::HandedSecret;
 
 /// How long a monitor without jobs and clients waits for the next flowrun.
 const LINGER: Duration = Duration::from_secs(2);
@@ -114,14 +115,24 @@ fn handle(
     // Fails only when the connection has ended, and then nobody asks any more.
     let reply = move |answer| replies.send(Reply { id, answer }).unwrap_or_default();
     match question.ask {
-        Ask::Start { job } => reply(match holder.start(&job) {
-            Ok(()) => Answer::Held,
-            Err(why) => Answer::Failed { why },
-        }),
+        Ask::Start { mut job, secrets } => {
+            job.secrets = secrets.into_iter().map(HandedSecret::from).collect();
+            reply(match holder.start(&job) {
+                Ok(()) => Answer::Held,
+                Err(why) => Answer::Failed { why },
+            });
+        }
         Ask::Stop { job, kill } => {
             holder.stop(&job, kill);
             reply(Answer::Held);
         }
+        Ask::Handed { job } => reply(match holder.handed(&job) {
+            Some(handed) => Answer::Handed {
+                secrets: handed.secrets.iter().map(Secret::from).collect(),
+                files: handed.files.clone(),
+            },
+            None => Answer::Failed { why: "it does not run".to_owned() },
+        }),
         Ask::List => reply(Answer::Running { jobs: holder.running() }),
         Ask::Wait { job, folder } => {
             let holder = holder.clone();

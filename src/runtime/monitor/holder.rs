@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -19,7 +19,8 @@ use crate::runtime::cgroup::Cgroups;
 use crate::runtime::job_folder::JobFolder;
 use crate::runtime::log::CHUNK;
 use crate::runtime::process::{self, ProcessStat};
-use crate::runtime::{Job, JobReport, settle};
+use crate::runtime::{Job, JobReport, secret_files, settle};
+use crate::secret::HandedSecret;
 
 /// The monitor's state.
 pub(super) struct Holder {
@@ -36,9 +37,17 @@ enum Entry {
     Running {
         stop: mpsc::UnboundedSender<StopRequest>,
         ended: watch::Receiver<Option<JobReport>>,
+        handed: Rc<Handed>,
     },
     /// Ended or declared lost; its folder says how, or this when the folder could not be written.
     Settled(Option<JobReport>),
+}
+
+/// What a job was handed beside its order.
+pub(super) struct Handed {
+    pub(super) secrets: Vec<HandedSecret>,
+    /// Where those lie that it reads from files, by variable.
+    pub(super) files: Vec<(String, PathBuf)>,
 }
 
 impl Holder {
@@ -62,21 +71,24 @@ impl Holder {
             return Ok(());
         }
         let folder = JobFolder::new(&job.folder);
+        let has_files = job.secrets.iter().any(|secret| secret.file);
         let order = match folder.claim(job) {
             Ok(Some(order)) => order,
             Ok(None) => return Ok(()),
             Err(error) => return Err(error.to_string()),
         };
-        let spawned = match spawn(job, order, &self.surroundings) {
+        let mut spawned = match spawn(job, order, &self.surroundings) {
             Ok(spawned) => spawned,
             Err(SpawnFailure::Machine(error)) => {
+                let removed = secret_files::remove(&job.name, &job.folder);
                 let again = folder.give_back();
-                return Err(again.err().unwrap_or(error).to_string());
+                return Err(again.and(removed).err().unwrap_or(error).to_string());
             }
             Err(SpawnFailure::Program(refused)) => {
                 let usage = Usage { peak_memory: 0, cpu_ms: 0, wall_ms: 0 };
                 let end = JobEnd::Exited(refused.code);
-                self.settled(&job.name, &folder, JobReport { end, usage, remarks: Vec::new() });
+                let report = JobReport { end, usage, remarks: Vec::new() };
+                self.settled(&job.name, &folder, report, has_files);
                 return Ok(());
             }
         };
@@ -85,7 +97,9 @@ impl Holder {
         let (stop, stop_receiver) = mpsc::unbounded_channel();
         let (ended_sender, ended) = watch::channel(None);
         self.mains.borrow_mut().insert(main, exit_sender);
-        self.jobs.borrow_mut().insert(job.name.clone(), Entry::Running { stop, ended });
+        let files = std::mem::take(&mut spawned.secret_files);
+        let handed = Rc::new(Handed { secrets: job.secrets.clone(), files });
+        self.jobs.borrow_mut().insert(job.name.clone(), Entry::Running { stop, ended, handed });
         let supervised = Supervised {
             name: job.name.clone(),
             spawned,
@@ -98,7 +112,7 @@ impl Holder {
         tokio::task::spawn_local(async move {
             let name = supervised.name.clone();
             let report = supervise(&holder, supervised).await;
-            let report = holder.settled(&name, &folder, report);
+            let report = holder.settled(&name, &folder, report, has_files);
             // Nobody may wait, and then nobody is told.
             ended_sender.send(Some(report)).unwrap_or_default();
             holder.changed.notify_waiters();
@@ -106,8 +120,17 @@ impl Holder {
         Ok(())
     }
 
-    /// Writes the report down, or keeps it when it cannot be written.
-    fn settled(&self, name: &JobName, folder: &JobFolder, report: JobReport) -> JobReport {
+    /// Removes the job's secrets and writes the report down, or keeps it when it cannot be written.
+    fn settled(
+        &self,
+        name: &JobName,
+        folder: &JobFolder,
+        mut report: JobReport,
+        has_files: bool,
+    ) -> JobReport {
+        if has_files && let Err(error) = secret_files::remove(name, folder.path()) {
+            report.remarks.push(format!("its secrets could not be removed: {error}"));
+        }
         let (entry, report) = match folder.end(&report) {
             Ok(report) => (Entry::Settled(None), report),
             Err(error) => {
@@ -156,6 +179,14 @@ impl Holder {
                 let end = JobEnd::Lost { why: "the process monitor was told to end".to_owned() };
                 stop.send(StopRequest { kill: false, end }).unwrap_or_default();
             }
+        }
+    }
+
+    /// What a job was handed; nothing when it does not run.
+    pub(super) fn handed(&self, name: &JobName) -> Option<Rc<Handed>> {
+        match self.jobs.borrow().get(name) {
+            Some(Entry::Running { handed, .. }) => Some(handed.clone()),
+            _ => None,
         }
     }
 

@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::super::{Job, JobReport};
 use crate::names::JobName;
+use crate::secret::{HandedSecret, SecretText};
 
 /// Raised with every change of these types, as a newer flowrun may meet an older monitor.
-pub(in super::super) const VERSION: u32 = 1;
+pub(in super::super) const VERSION: u32 = 3;
 
 /// The first line of each side.
 #[derive(Debug, Serialize, Deserialize)]
@@ -32,7 +33,7 @@ pub(in super::super) struct Question {
 #[serde(rename_all = "snake_case")]
 pub(in super::super) enum Ask {
     /// Start this job, unless its name was ever started or declared lost. Answer: `Held` or `Failed`.
-    Start { job: Box<Job> },
+    Start { job: Box<Job>, secrets: Vec<Secret> },
     /// Answer when the job has ended: `Ended`. A job this monitor never started is settled from its folder, and its name is
     /// never started after.
     Wait { job: JobName, folder: PathBuf },
@@ -40,6 +41,49 @@ pub(in super::super) enum Ask {
     Stop { job: JobName, kill: bool },
     /// Answer: `Running`.
     List,
+    /// What a job that runs was handed, for a command beside it. Answer: `Handed`, or `Failed` when it does not run.
+    Handed { job: JobName },
+}
+
+/// A secret of a job on its way over the socket, which only its owner can open. It is written nowhere else.
+#[derive(Debug, Serialize, Deserialize)]
+pub(in super::super) struct Secret {
+    variable: String,
+    #[serde(with = "revealed")]
+    value: SecretText,
+    file: bool,
+}
+
+impl From<&HandedSecret> for Secret {
+    fn from(secret: &HandedSecret) -> Self {
+        let HandedSecret { variable, value, file } = secret.clone();
+        Self { variable, value, file }
+    }
+}
+
+impl From<Secret> for HandedSecret {
+    fn from(Secret { variable, value, file }: Secret) -> Self {
+        Self { variable, value, file }
+    }
+}
+
+mod revealed {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::secret::SecretText;
+
+    pub(super) fn serialize<S: Serializer>(
+        value: &SecretText,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(value.reveal())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<SecretText, D::Error> {
+        String::deserialize(deserializer).map(SecretText::new)
+    }
 }
 
 /// An answer.
@@ -59,6 +103,8 @@ pub(in super::super) enum Answer {
     Ended { report: JobReport },
     /// The jobs that run now.
     Running { jobs: Vec<JobName> },
+    /// The secrets of a job, and where those lie that it reads from files, by variable.
+    Handed { secrets: Vec<Secret>, files: Vec<(String, PathBuf)> },
     /// The monitor could not do it.
     Failed { why: String },
 }

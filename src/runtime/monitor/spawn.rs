@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use rustix::io::Errno;
@@ -13,9 +14,10 @@ use crate::event::Stream;
 use crate::runtime::Job;
 use crate::runtime::cgroup::{Cgroups, JobCgroup};
 use crate::runtime::job_folder::{Order, StartedProcess};
-use crate::runtime::log::LogWriter;
+use crate::runtime::log::{LogWriter, Masks};
 use crate::runtime::process::{JOB_VARIABLE, ProcessIdentity};
 use crate::runtime::program::{self, NotStartable};
+use crate::runtime::secret_files;
 
 /// A program that runs.
 pub(super) struct Spawned {
@@ -23,6 +25,8 @@ pub(super) struct Spawned {
     pub(super) pipes: Pipes,
     pub(super) cgroup: Option<JobCgroup>,
     pub(super) remarks: Vec<String>,
+    /// Where those of its secrets lie that it reads from files, by variable.
+    pub(super) secret_files: Vec<(String, PathBuf)>,
 }
 
 /// Why nothing runs.
@@ -48,7 +52,12 @@ pub(super) fn spawn(
     mut order: Order,
     surroundings: &Surroundings,
 ) -> Result<Spawned, SpawnFailure> {
-    let mut log = LogWriter::new(&job.folder, job.log_cap);
+    let masks = Masks::of(&job.secrets).map_err(SpawnFailure::Machine)?;
+    let secrets =
+        secret_files::make(&job.name, &job.folder, &job.secrets).map_err(SpawnFailure::Machine)?;
+    let secret_files = secrets.files;
+    let mut log = LogWriter::keeping(&job.folder, job.log_cap, job.log_keep);
+    log.mask(&masks);
     let started = program::find(job).map_err(SpawnFailure::Program).and_then(|path| {
         let mut command = Command::new(path);
         command
@@ -56,6 +65,7 @@ pub(super) fn spawn(
             .args(&job.command[1..])
             .env_clear()
             .envs(&job.env)
+            .envs(secrets.variables)
             .env(JOB_VARIABLE, job.name.as_str())
             .current_dir(&job.directory)
             .stdin(Stdio::null())
@@ -103,7 +113,7 @@ pub(super) fn spawn(
         }
     }
     match take_pipes(&mut child, log) {
-        Ok(pipes) => Ok(Spawned { main, pipes, cgroup, remarks }),
+        Ok(pipes) => Ok(Spawned { main, pipes, cgroup, remarks, secret_files }),
         Err(error) => {
             // Nobody could hear it, so it must not go on. Both fail only when it has ended already.
             drop((child.kill(), child.wait()));

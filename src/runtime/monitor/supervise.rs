@@ -16,8 +16,10 @@ use crate::names::JobName;
 use crate::runtime::process::{self, ProcessStat};
 use crate::runtime::{JobReport, settle};
 
-/// How long what is left behind may take to end by itself: `cmd > >(tee log)` leaves a `tee` that is about to.
-const LEFT_ALONE: Duration = Duration::from_millis(200);
+/// How long what is left behind may do nothing before it is ended, and how long it may go on in all: `cmd > >(tee log)` leaves a `tee`
+/// that is about to end by itself, and what it still has to write may be an output.
+const IDLE: Duration = Duration::from_millis(200);
+const LEFT_ALONE: Duration = Duration::from_secs(2);
 
 /// How often it is looked whether the rest of a job has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -50,6 +52,28 @@ enum Phase {
     Killed,
 }
 
+/// What a program left behind, as long as it may end by itself.
+struct LeftBehind {
+    cpu: u64,
+    idle_from: Instant,
+    end_at: Instant,
+}
+
+impl LeftBehind {
+    fn now() -> Self {
+        Self { cpu: 0, idle_from: Instant::now(), end_at: Instant::now() + LEFT_ALONE }
+    }
+
+    /// Until when it is left alone, as it does what it does now.
+    fn until(&mut self, rest: &[ProcessStat]) -> Instant {
+        let cpu = rest.iter().map(|process| process.cpu).sum();
+        if cpu != self.cpu || rest.iter().any(|process| matches!(process.state, 'R' | 'D')) {
+            (self.cpu, self.idle_from) = (cpu, Instant::now());
+        }
+        self.end_at.min(self.idle_from + IDLE)
+    }
+}
+
 /// Looks after a job until nothing of it lives and all it wrote is in its log.
 ///
 /// Plan: read the pipes and wait for the first of exit, stop and timeout; when the program has ended, give the rest a moment
@@ -60,15 +84,18 @@ pub(super) async fn supervise(holder: &Holder, mut job: Supervised) -> JobReport
     let mut wanted: Option<JobEnd> = None;
     let mut stopping = true;
     let mut exited: Option<(Option<ResUse>, Duration)> = None;
-    let mut left_until = None;
+    let mut left_behind = None;
     let (killed, left) = loop {
         if exited.is_some() {
-            if rest_of(holder, &job).is_empty() {
+            let rest = rest_of(holder, &job);
+            if rest.is_empty() {
                 break (0, 0);
             }
             // The rest of a job that was stopped has the grace that is left, else a moment to end by itself.
             let until = match phase {
-                Phase::Running { .. } => *left_until.get_or_insert(Instant::now() + LEFT_ALONE),
+                Phase::Running { .. } => {
+                    left_behind.get_or_insert_with(LeftBehind::now).until(&rest)
+                }
                 Phase::Ending { kill_at } => kill_at,
                 Phase::Killed => Instant::now(),
             };
@@ -92,16 +119,16 @@ pub(super) async fn supervise(holder: &Holder, mut job: Supervised) -> JobReport
                         if exited.is_none() {
                             wanted.get_or_insert(end);
                         }
-                        phase = ask_to_end(holder, &job, phase, kill, exited.is_none());
+                        phase = ask_to_end(holder, &job, phase, kill, exited.is_none()).await;
                     }
                 }
             }
             () = sleep_until(deadline) => {
                 if let (Phase::Running { .. }, Some(after)) = (&phase, job.timeout) {
                     wanted.get_or_insert(JobEnd::TimedOut { after });
-                    phase = ask_to_end(holder, &job, phase, false, true);
+                    phase = ask_to_end(holder, &job, phase, false, true).await;
                 } else {
-                    phase = ask_to_end(holder, &job, phase, true, exited.is_none());
+                    phase = ask_to_end(holder, &job, phase, true, exited.is_none()).await;
                 }
             }
             () = tokio::time::sleep(LOOK_EVERY), if exited.is_some() => {}
@@ -122,7 +149,7 @@ async fn sleep_until(deadline: Option<Instant>) {
 }
 
 /// Sends TERM or KILL to all of the job; TERM only once.
-fn ask_to_end(
+async fn ask_to_end(
     holder: &Holder,
     job: &Supervised,
     phase: Phase,
@@ -135,10 +162,11 @@ fn ask_to_end(
     }
     match phase {
         Phase::Running { .. } => {
-            for process in everyone(holder, job, main_lives) {
-                process::signal(&process, Signal::TERM);
-                // A stopped process gets the signal only when it goes on.
-                process::signal(&process, Signal::CONT);
+            let everyone = process::hold(|| everyone(holder, job, main_lives)).await;
+            for signal in [Signal::TERM, Signal::CONT] {
+                for process in &everyone {
+                    process::signal(process, signal);
+                }
             }
             Phase::Ending { kill_at: Instant::now() + job.grace }
         }

@@ -17,6 +17,11 @@ impl Edges {
         self.0.entry(stage.clone()).or_default().entry(needed.clone()).or_insert(span);
     }
 
+    /// `stage` does not need `needed`. The place that said so, if one did.
+    pub(super) fn remove(&mut self, stage: &StageName, needed: &StageName) -> Option<Span> {
+        self.0.get_mut(stage)?.shift_remove(needed)
+    }
+
     /// What a stage needs.
     pub(super) fn of(&self, stage: &StageName) -> impl Iterator<Item = (&StageName, &Span)> {
         self.0.get(stage).into_iter().flatten()

@@ -1,10 +1,14 @@
 //! Stages named by `on_failure`, `on_exit` and `verify`: they stand outside the DAG.
 
+use std::collections::{BTreeSet, HashSet};
+
 use indexmap::IndexMap;
 
 use super::super::draft::{Draft, DraftStage};
+use super::super::pipeline::Stage;
 use super::super::problem::{Problem, Span};
 use super::super::reader::{Reader, Spanned};
+use super::edges::Edges;
 use super::names::find_stage;
 use crate::names::StageName;
 
@@ -88,5 +92,43 @@ fn check(reader: &mut Reader<'_>, name: &StageName, stage: &DraftStage, role: Ro
         if ["outputs", "metrics", "values"].contains(&key.value) {
             refuse(key.span, &format!("`{}`", key.value));
         }
+    }
+}
+
+/// Gives every service the needs of its `verify` stage: those must be done before its rollout begins.
+///
+/// In `edges` the service then needs its `verify` stage, so that a circle which leads through it is shown with it.
+pub(super) fn verified(
+    draft: &Draft,
+    hooks: &IndexMap<StageName, Role>,
+    reader: &mut Reader<'_>,
+    edges: &mut Edges,
+    stages: &mut IndexMap<StageName, Stage>,
+) {
+    let mut seen: HashSet<&StageName> = HashSet::new();
+    for (service, stage) in stages.iter_mut() {
+        let draft_service = draft.stages.get(service).and_then(|stage| stage.service.as_ref());
+        let verify = draft_service.and_then(|service| service.verify.as_ref());
+        let Some(Spanned { value: verify, span }) = verify else { continue };
+        let Some((verify, Role::Verify)) = hooks.get_key_value(verify.as_str()) else { continue };
+        if !seen.insert(verify) {
+            continue;
+        }
+        if let Some(span) = edges.remove(verify, service) {
+            let message = format!("stage `{verify}` verifies `{service}` and cannot need it");
+            reader.report(Problem::new("verify-needs-service", span, message).help(format!(
+                "read the candidate's address from `$FLOWRUN_SERVICE_{}_URL`",
+                service.variable()
+            )));
+        }
+        // By their places in the file: in its order, and none twice.
+        let own = stage.needs.iter().chain(edges.of(verify).map(|(needed, _)| needed));
+        let places: BTreeSet<usize> =
+            own.filter_map(|needed| draft.stages.get_index_of(needed)).collect();
+        stage.needs = places
+            .into_iter()
+            .filter_map(|place| draft.stages.get_index(place).map(|(name, _)| name.clone()))
+            .collect();
+        edges.add(service, verify, *span);
     }
 }

@@ -3,8 +3,10 @@
 mod cycles;
 mod edges;
 mod hooks;
+mod inputs;
 mod names;
 mod places;
+mod services;
 mod stages;
 
 use std::collections::HashSet;
@@ -20,6 +22,7 @@ use crate::names::{ParamName, StageName};
 /// Checks a draft. `None` only when something was reported.
 pub(super) fn check(draft: &Draft, reader: &mut Reader<'_>) -> Option<Pipeline> {
     let hooks = hooks::hooks(draft, reader);
+    stages::twice(&draft.defaults, reader);
     let mut stages: IndexMap<StageName, Stage> = IndexMap::new();
     let mut edges = edges::Edges::default();
     for (name, stage) in &draft.stages {
@@ -29,7 +32,9 @@ pub(super) fn check(draft: &Draft, reader: &mut Reader<'_>) -> Option<Pipeline> 
         let site = names::Site { draft, hooks: &hooks, name, stage };
         stages.insert(name.clone(), stages::stage(&site, reader, &mut edges));
     }
+    hooks::verified(draft, &hooks, reader, &mut edges, &mut stages);
     cycles::report(draft, &edges, reader);
+    services::distinct(draft, reader);
     unused_params(draft, &stages, reader);
     let params = draft
         .params
@@ -47,7 +52,9 @@ pub(super) fn check(draft: &Draft, reader: &mut Reader<'_>) -> Option<Pipeline> 
         on_failure: role(hooks::Role::OnFailure),
         on_exit: role(hooks::Role::OnExit),
         timeout: draft.timeout,
+        volumes: draft.volumes.clone(),
         unavailable: Vec::new(),
+        needs_containers: Vec::new(),
         warnings: Vec::new(),
         container_keys: draft.container_keys.iter().map(ToString::to_string).collect(),
     })

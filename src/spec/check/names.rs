@@ -2,9 +2,10 @@
 
 use indexmap::{IndexMap, IndexSet};
 
-use super::super::draft::{Draft, DraftStage};
+use super::super::draft::{Draft, DraftCommand, DraftStage};
 use super::super::expression::References;
 use super::super::expression::token::Path;
+use super::super::pipeline::Command;
 use super::super::problem::{Problem, Span, nearest};
 use super::super::reader::{Reader, Spanned};
 use super::super::template::{DraftExpression, DraftPiece, DraftTemplate};
@@ -103,6 +104,20 @@ impl<'a> Site<'a> {
             }
         });
         Template(pieces.collect())
+    }
+
+    /// The command with its names resolved.
+    pub(super) fn command(
+        &self,
+        reader: &mut Reader<'_>,
+        draft: &DraftCommand,
+        named: &mut Named,
+    ) -> Command {
+        let mut resolve = |text: &DraftTemplate| self.template(reader, text, named);
+        match draft {
+            DraftCommand::Shell(text) => Command::Shell(resolve(text)),
+            DraftCommand::List(list) => Command::List(list.iter().map(resolve).collect()),
+        }
     }
 
     /// The expression with its names resolved.
@@ -236,7 +251,16 @@ impl<'a> Site<'a> {
                         ));
                     }
                     found.services.push(service.clone());
-                    named.needs.push((service.clone(), span));
+                    // A `verify` stage runs within the rollout of its service, and gets the candidate's address. Nor do
+                    // the other hooks wait for anything.
+                    let waits = match self.hooks.get(stage_name) {
+                        None => true,
+                        Some(Role::Verify) => !self.verifies(service),
+                        Some(Role::OnFailure | Role::OnExit) => false,
+                    };
+                    if waits {
+                        named.needs.push((service.clone(), span));
+                    }
                 }
             }
             ("services", _) => {
@@ -246,9 +270,7 @@ impl<'a> Site<'a> {
                 ));
             }
             ("live", rest) => {
-                reader.not_available(span, "`live`");
-                found.live = true;
-                return self.live(reader, rest, span, place);
+                return self.live(reader, rest, path, place, found);
             }
             (root @ ("params" | "matrix" | "inputs" | "outputs"), _) => {
                 return Err(wrong(
@@ -261,7 +283,13 @@ impl<'a> Site<'a> {
                     },
                 ));
             }
-            ("env" | "secrets", _) => {
+            ("secrets", _) => {
+                return Err(wrong(
+                    format!("`{}`: secrets stand in no expression", short(&path.value.dotted())),
+                    "read the variable in the command: `$NAME`, named under `secrets` of the stage",
+                ));
+            }
+            ("env", _) => {
                 return Err(wrong(
                     format!("`{}` is not known in expressions", short(&path.value.dotted())),
                     "read the variable in the command: `$NAME`",
@@ -279,7 +307,7 @@ impl<'a> Site<'a> {
                     return Err(Box::new(self.unknown_root(stage, span)));
                 }
                 if let Some((needed, needed_stage)) = self.needed(reader, stage, span) {
-                    results(needed, needed_stage, rest, span)?;
+                    results(needed, needed_stage, rest, path)?;
                     if let Some(role @ (Role::OnFailure | Role::OnExit)) =
                         self.hooks.get(stage_name)
                     {
@@ -304,11 +332,25 @@ impl<'a> Site<'a> {
         &self,
         reader: &mut Reader<'_>,
         rest: &[&str],
-        span: Span,
+        path: &Spanned<Path>,
         place: Place,
+        found: &mut References,
     ) -> Result<(), Box<Problem>> {
+        let span = path.span;
         let named = match (place, rest) {
-            (Place::Gate, rest) => rest,
+            (Place::Gate, [service, rest @ ..]) if *service == self.name.as_str() => {
+                let problem = Problem::new(
+                    "unknown-name",
+                    span,
+                    format!("in `gate`, `live` is the live release of `{service}` itself"),
+                );
+                let help = ["live"].iter().chain(rest).copied().collect::<Vec<_>>().join(".");
+                return Err(Box::new(problem.help(format!("write `{help}`"))));
+            }
+            (Place::Gate, rest) => {
+                found.live.insert(self.name.clone());
+                rest
+            }
             (_, [service, rest @ ..]) => {
                 let Some((service, stage)) = find_stage(self.draft, reader, service, span) else {
                     return Ok(());
@@ -322,6 +364,7 @@ impl<'a> Site<'a> {
                     .help("write `live.<service>`; `live` alone stands in `gate` only");
                     return Err(Box::new(problem));
                 }
+                found.live.insert(service.clone());
                 rest
             }
             (_, []) => {
@@ -334,15 +377,26 @@ impl<'a> Site<'a> {
         if let [stage, rest @ ..] = named
             && let Some((name, stage)) = find_stage(self.draft, reader, stage, span)
         {
-            return results(name, stage, rest, span);
+            return results(name, stage, rest, path);
         }
         Ok(())
+    }
+
+    /// Whether this stage is the one that `verify` of the service names.
+    fn verifies(&self, service: &StageName) -> bool {
+        let service = self.draft.stages.get(service).and_then(|stage| stage.service.as_ref());
+        let verify = service.and_then(|service| service.verify.as_ref());
+        verify.is_some_and(|verify| verify.value == self.name.as_str())
     }
 
     fn unknown_own(&self, what: &str, name: &str, span: Span, near: Option<&str>) -> Problem {
         let message = format!("stage `{}` has no {what} `{}`", self.name, short(name));
         let problem = Problem::new("unknown-name", span, message).suggest(near);
-        problem.help_else(format!("add it to the `{what}s` of the stage"))
+        problem.help_else(if what == "output" && self.stage.service.is_some() {
+            "a service has no outputs; write what it keeps into a volume".to_owned()
+        } else {
+            format!("add it to the `{what}s` of the stage")
+        })
     }
 
     fn unknown_root(&self, name: &str, span: Span) -> Problem {
@@ -395,8 +449,9 @@ fn results(
     name: &StageName,
     stage: &DraftStage,
     rest: &[&str],
-    span: Span,
+    path: &Spanned<Path>,
 ) -> Result<(), Box<Problem>> {
+    let span = path.span;
     let wrong = |code, message: String, help: String| {
         Err(Box::new(Problem::new(code, span, message).help(help)))
     };
@@ -420,11 +475,13 @@ fn results(
             );
         }
         rest => {
-            let written = [&[name.as_str()], rest].concat().join(".");
+            // With `live` or `live.<service>` before it, when that is there.
+            let parts = &path.value.parts;
+            let lead = parts[..parts.len() - rest.len()].join(".");
             return wrong(
                 "unknown-name",
-                format!("`{}` names neither metrics nor values", short(&written)),
-                format!("write `{name}.metrics.<name>` or `{name}.values.<name>`"),
+                format!("`{}` names neither metrics nor values", short(&path.value.dotted())),
+                format!("write `{lead}.metrics.<name>` or `{lead}.values.<name>`"),
             );
         }
     };

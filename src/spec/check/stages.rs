@@ -2,19 +2,23 @@
 
 use indexmap::IndexMap;
 
-use super::super::draft::{DraftCommand, DraftDefaults, DraftInput, DraftStage};
+use super::super::draft::{DraftDefaults, DraftStage};
 use super::super::expression::References;
-use super::super::pipeline::{Batch, Cache, Command, EnvironmentSpec, Input, Stage, StageKind};
-use super::super::problem::{Problem, Span, nearest};
+use super::super::pipeline::{
+    Batch, Cache, Command, ContainerSpec, EnvironmentSpec, ReadyProbe, Stage, StageKind,
+};
+use super::super::problem::Problem;
 use super::super::reader::Reader;
 use super::super::template::DraftTemplate;
 use super::super::yaml::short;
 use super::super::{Expression, Template};
 use super::edges::Edges;
 use super::hooks::Role;
-use super::names::{Named, Place, Site, many};
-use super::places;
-use crate::names::{InputName, OutputName, StageName};
+use super::inputs::inputs;
+use super::names::{Named, Place, Site};
+use super::{places, services};
+use crate::names::StageName;
+use crate::secret::SecretUse;
 
 /// The checked stage; its edges go into `edges`.
 pub(super) fn stage(site: &Site<'_>, reader: &mut Reader<'_>, edges: &mut Edges) -> Stage {
@@ -36,18 +40,15 @@ pub(super) fn stage(site: &Site<'_>, reader: &mut Reader<'_>, edges: &mut Edges)
         .map(|when| site.expression(reader, when, Place::When, &mut when_named))
         .collect();
     let texts = texts(site, reader, defaults, &mut named);
-    if let Some(service) = &stage.service {
-        for gate in &service.gate {
-            site.expression(reader, gate, Place::Gate, &mut when_named);
+    let kind = match &stage.service {
+        Some(service) => {
+            StageKind::Service(Box::new(services::service(site, reader, service, &mut when_named)))
         }
-        for ready in &service.ready {
-            site.template(reader, ready, &mut when_named);
-        }
-    }
+        None => StageKind::Batch(batch(stage, defaults)),
+    };
     let mut references = References::default();
-    let templates =
-        texts.command.iter().flat_map(parts).chain(&texts.args).chain(texts.env.values());
-    for template in templates {
+    let templates = texts.command.iter().chain(ready_command(&kind)).flat_map(parts);
+    for template in templates.chain(texts.args.iter().flatten()).chain(texts.env.values()) {
         references.add(&template.references());
     }
     let names_run_identity = references.run_identity;
@@ -64,23 +65,19 @@ pub(super) fn stage(site: &Site<'_>, reader: &mut Reader<'_>, edges: &mut Edges)
         edges.add(name, needed, *span);
     }
     let role = site.hooks.get(name).copied();
-    if role == Some(Role::Verify) {
-        no_need_of_its_service(site, reader, edges);
-    }
-
     let mut needs: Vec<StageName> = edges.of(name).map(|(needed, _)| needed.clone()).collect();
     needs.sort_by_key(|needed| draft.stages.get_index_of(needed));
     let written = stage.cache.as_ref().is_some_and(|cache| cache.value != Cache::Off);
     let has_service =
         |needed: &StageName| draft.stages.get(needed).is_some_and(|stage| stage.service.is_some());
-    let uses_service = !written && needs.iter().any(has_service);
+    let uses_service = role == Some(Role::Verify) || !written && needs.iter().any(has_service);
     let params = site.params(reader, &references);
-    let kind = if stage.service.is_some() {
-        StageKind::Service
-    } else {
-        StageKind::Batch(batch(stage, defaults))
-    };
     let made = Stage {
+        image: stage.own.image.as_ref().or(defaults.image.as_ref()).and_then(|i| i.value.clone()),
+        pull: stage.own.pull.or(defaults.pull).unwrap_or_default(),
+        container: container(stage, defaults),
+        args: texts.args,
+        secrets: secrets(stage, defaults),
         name: name.clone(),
         needs,
         when,
@@ -136,8 +133,8 @@ fn batch(stage: &DraftStage, defaults: &DraftDefaults) -> Batch {
 /// What is executed, with its names resolved.
 struct Texts {
     command: Option<Command>,
-    /// Only in stages without `run`, which are not available yet.
-    args: Vec<Template>,
+    /// Only in stages without `run`.
+    args: Option<Vec<Template>>,
     env: IndexMap<String, Template>,
 }
 
@@ -148,23 +145,59 @@ fn texts(
     named: &mut Named,
 ) -> Texts {
     let stage = site.stage;
+    let command = stage.run.as_ref().map(|command| site.command(reader, command, named));
     let mut resolve = |text: &DraftTemplate| site.template(reader, text, named);
-    let command = stage.run.as_ref().map(|command| match command {
-        DraftCommand::Shell(text) => Command::Shell(resolve(text)),
-        DraftCommand::List(list) => Command::List(list.iter().map(&mut resolve).collect()),
-    });
-    let args = stage.args.iter().flat_map(|args| &args.value).map(&mut resolve).collect();
+    let args = stage.args.as_ref().map(|args| args.value.iter().map(&mut resolve).collect());
     let mut merged: IndexMap<&String, &DraftTemplate> = defaults.env.iter().collect();
+    // What a stage says of a variable beats what is said of it for all.
+    merged.retain(|name, _| !stage.own.secrets.contains_key(*name));
     merged.extend(&stage.own.env);
     let env = merged.into_iter().map(|(name, text)| (name.clone(), resolve(text))).collect();
-    for (name, span) in &stage.own.secrets {
-        if stage.own.env.contains_key(name) {
+    twice(&stage.own, reader);
+    Texts { command, args, env }
+}
+
+/// Reports variables that are given twice.
+pub(super) fn twice(said: &DraftDefaults, reader: &mut Reader<'_>) {
+    for (name, secret) in &said.secrets {
+        if said.env.contains_key(name) {
             let message = format!("`{name}` stands in `env` and in `secrets`");
-            reader
-                .report(Problem::new("duplicate-key", *span, message).help("keep one of the two"));
+            reader.report(
+                Problem::new("duplicate-key", secret.span, message).help("keep one of the two"),
+            );
         }
     }
-    Texts { command, args, env }
+}
+
+/// A program of an image is run as the image means it, unless the stage says otherwise.
+fn container(stage: &DraftStage, defaults: &DraftDefaults) -> ContainerSpec {
+    let said = stage.own.container.as_ref().or(defaults.container.as_ref());
+    let said = said.cloned().unwrap_or_default();
+    let images_own = !stage.has_run;
+    ContainerSpec {
+        image_user: said.image_user.unwrap_or(images_own),
+        writable_root: said.writable_root.unwrap_or(images_own),
+        no_network: said.no_network,
+        capabilities: said.capabilities,
+    }
+}
+
+fn secrets(stage: &DraftStage, defaults: &DraftDefaults) -> IndexMap<String, SecretUse> {
+    let all = defaults.secrets.iter().filter(|(name, _)| !stage.own.env.contains_key(*name));
+    let mut merged: IndexMap<_, _> = all.collect();
+    merged.extend(&stage.own.secrets);
+    merged.into_iter().map(|(name, secret)| (name.clone(), secret.value.clone())).collect()
+}
+
+/// `ready.run`
+fn ready_command(kind: &StageKind) -> Option<&Command> {
+    match kind {
+        StageKind::Service(service) => match &service.ready {
+            ReadyProbe::Run(command) => Some(command),
+            ReadyProbe::Http(_) | ReadyProbe::Tcp => None,
+        },
+        StageKind::Batch(_) => None,
+    }
 }
 
 fn parts(command: &Command) -> &[Template] {
@@ -174,132 +207,10 @@ fn parts(command: &Command) -> &[Template] {
     }
 }
 
-fn inputs(
-    site: &Site<'_>,
-    reader: &mut Reader<'_>,
-    named: &mut Named,
-) -> IndexMap<InputName, Input> {
-    let mut inputs = IndexMap::new();
-    for (name, input) in &site.stage.inputs {
-        let span = input.span;
-        let resolved = match &input.value {
-            DraftInput::Url => Some(Input::Later),
-            DraftInput::Live { service, input } => {
-                live_input(site, reader, service, input, span);
-                Some(Input::Later)
-            }
-            DraftInput::From { stage, output, path } => {
-                let found = site.needed(reader, stage, span);
-                found.and_then(|(needed, draft)| {
-                    named.needs.push((needed.clone(), span));
-                    let output = output_of(reader, needed, draft, output, span)?;
-                    let path = path.as_ref().map(|path| path.value.clone());
-                    Some(Input::Output { stage: needed.clone(), output, path })
-                })
-            }
-        };
-        inputs.extend(resolved.map(|input| (name.clone(), input)));
-    }
-    inputs
-}
-
-fn output_of(
-    reader: &mut Reader<'_>,
-    name: &StageName,
-    stage: &DraftStage,
-    output: &str,
-    span: Span,
-) -> Option<OutputName> {
-    if let Some((output, _)) = stage.outputs.get_key_value(output) {
-        if stage.is_many() {
-            reader.report(many(name, span));
-        }
-        return Some(output.clone());
-    }
-    if stage.may_have(output) {
-        return None;
-    }
-    let message = format!("stage `{name}` has no output `{}`", short(output));
-    let problem = Problem::new("unknown-output", span, message)
-        .suggest(nearest(output, stage.outputs.keys().map(OutputName::as_str)));
-    reader.report(problem.help_else(if stage.service.is_some() {
-        "a service has no outputs; name a stage that ends".to_owned()
-    } else {
-        format!("add it to the `outputs` of `{name}`: `{}: path`", short(output))
-    }));
-    None
-}
-
-fn live_input(site: &Site<'_>, reader: &mut Reader<'_>, service: &str, input: &str, span: Span) {
-    use super::names::find_stage;
-    let Some((name, stage)) = find_stage(site.draft, reader, service, span) else { return };
-    if stage.broken {
-        return;
-    }
-    let problem = if stage.service.is_none() {
-        Problem::new("unknown-name", span, format!("stage `{name}` is no service"))
-            .help("name a stage with a `service` key")
-    } else if !stage.inputs.contains_key(input) && !stage.may_have(input) {
-        let near = nearest(input, stage.inputs.keys().map(InputName::as_str));
-        Problem::new(
-            "unknown-name",
-            span,
-            format!("service `{name}` has no input `{}`", short(input)),
-        )
-        .suggest(near)
-        .help_else("name an input of the service")
-    } else {
-        return;
-    };
-    reader.report(problem);
-}
-
 /// Which keys go with a service, and which with a stage that ends.
 fn kind_rules(site: &Site<'_>, reader: &mut Reader<'_>) {
-    let Site { draft, name, stage, .. } = *site;
-    match &stage.service {
-        Some(service) => {
-            for key in &stage.batch_keys {
-                let message = format!("`{}` does not go with `service`", key.value);
-                reader.report(
-                    Problem::new("not-for-services", key.span, message)
-                        .help("remove it, or move it to a stage that ends"),
-                );
-            }
-            if let (Some(_), Some(replicas)) = (&stage.volumes, &service.replicas)
-                && replicas.value > 1
-            {
-                reader.report(
-                    Problem::new(
-                        "volume-of-many",
-                        replicas.span,
-                        "a service with `volumes` has one replica",
-                    )
-                    .help("write `replicas: 1`, or remove `volumes`"),
-                );
-            }
-        }
-        None => {
-            if let Some(volumes) = &stage.volumes {
-                reader.report(
-                    Problem::new(
-                        "for-services",
-                        volumes.span,
-                        "`volumes` goes with `service` only",
-                    )
-                    .help("write outputs instead, or add a `service` key"),
-                );
-            }
-        }
-    }
-    for volume in stage.volumes.iter().flat_map(|volumes| &volumes.value) {
-        if !draft.volumes.contains(&volume.value) {
-            let message = format!("there is no volume `{}`", short(&volume.value));
-            let near = nearest(&volume.value, draft.volumes.iter().map(String::as_str));
-            let problem = Problem::new("unknown-volume", volume.span, message).suggest(near);
-            reader.report(problem.help_else("declare it under `volumes` at the top of the file"));
-        }
-    }
+    let Site { name, stage, .. } = *site;
+    services::rules(site, reader);
     if stage.has_pick && stage.matrix_span.is_none() {
         let span = stage.pick.as_ref().map_or(stage.span, |pick| pick.span);
         reader.report(
@@ -323,29 +234,25 @@ fn kind_rules(site: &Site<'_>, reader: &mut Reader<'_>) {
 /// Something must be executed, and one thing only.
 fn run_rules(site: &Site<'_>, reader: &mut Reader<'_>) {
     let Site { name, stage, .. } = *site;
-    let own_image = stage.own.image.or(stage.own.build);
+    let own_image = stage.own.image.as_ref().map(|image| image.span);
     match (stage.has_run, stage.uses) {
         (true, Some(span)) => reader.report(
             Problem::new("run-and-uses", span, format!("stage `{name}` has both `run` and `uses`"))
                 .help("keep one of the two"),
         ),
         (false, None) => match own_image {
-            Some(span) => reader.unavailable.push(
-                Problem::new(
-                    "not-available",
-                    span,
-                    "a stage without `run` needs --runtime docker, which is not available yet",
-                )
-                .help("add `run` to run this pipeline")
-                .label("not available yet"),
-            ),
+            Some(span) => {
+                let message = format!("stage `{name}` has no `run`: it needs `--runtime docker`");
+                reader.only_in_containers(span, message, "use `--runtime docker`, or add `run`");
+                without_run(stage, reader);
+            }
             None => reader.report(
                 Problem::new(
                     "missing-run",
                     stage.span,
                     format!("stage `{name}` does not say what to run"),
                 )
-                .help("add `run: …`"),
+                .help("add `run: …`, or an `image` whose own program runs"),
             ),
         },
         _ => {}
@@ -362,18 +269,11 @@ fn run_rules(site: &Site<'_>, reader: &mut Reader<'_>) {
     }
 }
 
-/// A `verify` stage runs in the midst of its service's rollout: waiting for the service would never end.
-fn no_need_of_its_service(site: &Site<'_>, reader: &mut Reader<'_>, edges: &Edges) {
-    for (service, span) in edges.of(site.name) {
-        let stage = site.draft.stages.get(service).and_then(|stage| stage.service.as_ref());
-        let verify = stage.and_then(|service| service.verify.as_ref());
-        if verify.is_some_and(|verify| verify.value == site.name.as_str()) {
-            let message = format!("stage `{}` verifies `{service}` and cannot need it", site.name);
-            reader.report(Problem::new("verify-needs-service", *span, message).help(format!(
-                "read the candidate's address from `$FLOWRUN_SERVICE_{}_URL`",
-                service.variable()
-            )));
-        }
+/// The image's own program has no environment of ours.
+fn without_run(stage: &DraftStage, reader: &mut Reader<'_>) {
+    for key in &stage.run_keys {
+        let message = format!("`{}` goes with `run`, not with an image's own program", key.value);
+        reader.report(Problem::new("needs-run", key.span, message).help("remove it, or add `run`"));
     }
 }
 

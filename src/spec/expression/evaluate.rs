@@ -1,14 +1,16 @@
 //! The value of an expression: minijinja, strict, with fuel, and with comparisons that refuse unlike things.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use minijinja::value::{Rest, Serde, ValueKind};
-use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value};
+use minijinja::{Environment, Error, ErrorKind, State, UndefinedBehavior, Value, filters};
 use serde_json::Value as Json;
 
-use super::Scope;
 use super::token::{Builtin, Path, Tokens};
+use super::{Scope, live};
 use crate::names::suggest;
+use crate::scalar::Scalar;
 
 /// Instructions one evaluation may take: far more than a condition needs, a blink in time.
 const FUEL: u64 = 50_000;
@@ -41,6 +43,8 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
         environment.remove_test(test);
     }
     environment.remove_global("debug");
+    environment.add_filter("default", otherwise);
+    environment.add_filter("d", otherwise);
     environment
 });
 
@@ -102,17 +106,24 @@ pub(super) fn evaluate(source: &str, scope: &Scope) -> Result<Json, String> {
     {
         return find(path, scope).cloned().ok_or_else(|| missing(path, scope));
     }
-    let compiled =
-        ENVIRONMENT.compile_expression_owned(compared(&tokens)?).map_err(|error| plain(&error))?;
+    let live = live::separate(source, &paths, scope);
+    let compiled = ENVIRONMENT
+        .compile_expression_owned(compared(&Tokens::new(&live.source))?)
+        .map_err(|error| plain(&error))?;
     let roots = paths.iter().filter_map(|path| {
         let root = path.parts.first()?;
         Some((root.as_str(), scope.roots.get(root)?))
     });
-    let context: std::collections::BTreeMap<&str, &Json> = roots.collect();
+    let mut context: BTreeMap<&str, &Json> = roots.collect();
+    context.extend(live.values.iter().map(|(name, value)| (name.as_str(), *value)));
     let value = compiled.eval(Value::from(Serde(&context))).map_err(|error| {
         let undefined = error.kind() == ErrorKind::UndefinedError;
         let absent = paths.iter().find(|path| undefined && find(path, scope).is_none());
-        absent.map_or_else(|| plain(&error), |path| missing(path, scope))
+        let none = live.none.map(|path| format!("; `{}` is none", path.dotted()));
+        absent.map_or_else(
+            || format!("{}{}", plain(&error), none.unwrap_or_default()),
+            |path| missing(path, scope),
+        )
     })?;
     match value.kind() {
         ValueKind::Undefined => Err(paths
@@ -126,9 +137,30 @@ pub(super) fn evaluate(source: &str, scope: &Scope) -> Result<Json, String> {
     }
 }
 
-fn find<'a>(path: &Path, scope: &'a Scope) -> Option<&'a Json> {
+/// The value of a name. What a live release does not have is none, also when nothing is live.
+pub(super) fn find<'a>(path: &Path, scope: &'a Scope) -> Option<&'a Json> {
     let (root, rest) = path.parts.split_first()?;
-    rest.iter().try_fold(scope.roots.get(root)?, |value, part| value.get(part))
+    let found = rest.iter().try_fold(scope.roots.get(root)?, |value, part| value.get(part));
+    if root == live::ROOT { found.or(Some(&Json::Null)) } else { found }
+}
+
+/// What an expression names with its single values: none where one is none or missing.
+pub(super) fn named(source: &str, scope: &Scope) -> BTreeMap<String, Option<Scalar>> {
+    let paths = Tokens::new(source).paths().into_iter();
+    let single = paths.filter_map(|path| {
+        let value = match find(&path, scope) {
+            None | Some(Json::Null) => None,
+            Some(value) => Some(Scalar::from_json(value)?),
+        };
+        Some((path.dotted(), value))
+    });
+    single.collect()
+}
+
+/// The filter `default`, also for what is none: metrics that a live release does not have are.
+fn otherwise(state: &State<'_, '_>, value: &Value, args: Rest<Value>) -> Result<Value, Error> {
+    let value = if value.is_none() { &Value::UNDEFINED } else { value };
+    filters::default(state, value, args)
 }
 
 /// The sentence for a name that the scope does not have.

@@ -18,7 +18,7 @@ use super::object::{Known, Stamp};
 use super::place::Way;
 use super::sync::Synced;
 use crate::digest::{Digest, Key};
-use crate::names::RunId;
+use crate::store::PinOwner;
 
 /// How the names of unfinished files start, so that gc finds what a crash left.
 pub(super) const UNFINISHED: &str = "store-";
@@ -40,8 +40,8 @@ pub(super) struct Folder {
     pub(super) known: Mutex<HashMap<Digest, Known>>,
     /// What placing found out, by device of the target.
     pub(super) ways: Mutex<HashMap<u64, Way>>,
-    /// What each run's pin holds.
-    pub(super) pinned: Mutex<HashMap<RunId, BTreeSet<Digest>>>,
+    /// What each pin holds.
+    pub(super) pinned: Mutex<HashMap<PinOwner, BTreeSet<Digest>>>,
     /// What is durable.
     pub(super) synced: Synced,
 }
@@ -129,8 +129,8 @@ impl Folder {
         self.root.join("pin")
     }
 
-    pub(super) fn pin_path(&self, run: RunId) -> PathBuf {
-        self.pins().join("run").join(run.to_string())
+    pub(super) fn pin_path(&self, owner: PinOwner) -> PathBuf {
+        self.pins().join(owner.to_string())
     }
 
     pub(super) fn quarantine(&self) -> PathBuf {
@@ -156,6 +156,11 @@ impl Folder {
 
     /// Writes a new file under a temporary name.
     pub(super) fn write_unfinished(&self, bytes: &[u8]) -> io::Result<PathBuf> {
+        self.make_unfinished(bytes).map(|(path, _)| path)
+    }
+
+    /// The same, and leaves the file open.
+    pub(super) fn make_unfinished(&self, bytes: &[u8]) -> io::Result<(PathBuf, File)> {
         loop {
             let path = self.unfinished();
             match File::options().write(true).create_new(true).mode(0o444).open(&path) {
@@ -165,7 +170,7 @@ impl Folder {
                         fs_err::remove_file(&path).ok();
                         return Err(error);
                     }
-                    return Ok(path);
+                    return Ok((path, file));
                 }
                 // Another process had this pid before and crashed.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}

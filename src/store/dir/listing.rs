@@ -5,32 +5,7 @@ use std::collections::BTreeMap;
 use super::folder::{Folder, ObjectKind, names_in};
 use super::record::read_record;
 use crate::digest::Digest;
-use crate::names::OutputName;
-use crate::store::{Record, StoreError, artifact};
-
-/// How much lies in a store.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Keys that have a result.
-    pub records: u64,
-    /// Artifacts.
-    pub artifacts: u64,
-    /// Different files.
-    pub files: u64,
-    /// Bytes of these files.
-    pub bytes: u64,
-    /// Damaged objects that were put out of reach.
-    pub quarantined: u64,
-}
-
-/// One record of a store.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RecordLine {
-    /// What it says: key, `made_at`, `made_by`, outputs, metrics.
-    pub record: Record,
-    /// Bytes of each output's files; none where its manifest is gone.
-    pub bytes: BTreeMap<OutputName, Option<u64>>,
-}
+use crate::store::{RecordLine, StoreError, Summary, artifact};
 
 impl Folder {
     pub(super) fn summary(&self) -> Result<Summary, StoreError> {

@@ -75,10 +75,19 @@ impl Folder {
     /// Afterwards all that was taken in before the call survives a loss of power. A crash midway leaves blobs that are durable
     /// and not marked so, which costs one reading after the next boot.
     pub(super) fn sync(&self) -> Result<(), StoreError> {
+        self.sync_made(false)
+    }
+
+    /// [`Folder::sync`], also of what other processes took in, and of pins.
+    pub(super) fn sync_everything(&self) -> Result<(), StoreError> {
+        self.sync_made(true)
+    }
+
+    fn sync_made(&self, by_anyone: bool) -> Result<(), StoreError> {
         // Who comes second waits for the first: what the first one took is durable when it is done.
         let _writing = locked(&self.synced.writing);
         let made = std::mem::take(&mut locked(&self.synced.state).made);
-        if made.is_empty() {
+        if made.is_empty() && !by_anyone {
             return Ok(());
         }
         self.write_out()?;

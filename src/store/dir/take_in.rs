@@ -112,7 +112,7 @@ impl Folder {
         result.map(|_| ())
     }
 
-    fn put_manifest(&self, manifest: &[u8]) -> Result<Digest, StoreError> {
+    pub(super) fn put_manifest(&self, manifest: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(manifest);
         let path = self.object(ObjectKind::Tree, &digest);
         match fs_err::symlink_metadata(&path) {

@@ -9,7 +9,7 @@ use crate::plan::graph::Part;
 use crate::plan::{Graph, PlannedTask, TaskIndex};
 use crate::spec::pipeline::{OnOom, Retries};
 
-use crate::engine::run::{Facts, TaskFacts};
+use crate::engine::run::{Facts, ServiceFacts, TaskFacts};
 
 /// Small, fast, the same everywhere (splitmix64).
 pub(in crate::engine::run) struct Dice(pub(super) u64);
@@ -41,6 +41,7 @@ impl Dice {
 pub(in crate::engine::run) struct Builder {
     tasks: Vec<PlannedTask>,
     pub(in crate::engine::run) facts: Vec<TaskFacts>,
+    services: BTreeMap<TaskIndex, ServiceFacts>,
     on_failure: Option<TaskIndex>,
     on_exit: Option<TaskIndex>,
 }
@@ -103,6 +104,31 @@ impl Builder {
         self.task(name, &[]).part(name, Part::Out)
     }
 
+    /// Makes a task a service, and with `verify` adds that task beside the DAG, with the same needs.
+    pub(in crate::engine::run) fn service(mut self, name: &str, verify: Option<&str>) -> Self {
+        let task = self.find(name);
+        let facts = ServiceFacts { verify: verify.map(|_| self.tasks.len()), judges: Vec::new() };
+        self.services.insert(task, facts);
+        let Some(verify) = verify else { return self };
+        let needs = Arc::clone(&self.tasks[task].needs);
+        let mut with = self.task(verify, &[]).part(verify, Part::Out);
+        if let Some(task) = with.tasks.last_mut() {
+            task.needs = needs;
+        }
+        with
+    }
+
+    /// Says that a task has an input of the live release of a service.
+    pub(in crate::engine::run) fn judges(mut self, name: &str, service: &str) -> Self {
+        let (task, service) = (self.find(name), self.find(service));
+        self.services.get_mut(&service).unwrap().judges.push(task);
+        self
+    }
+
+    fn find(&self, name: &str) -> TaskIndex {
+        self.tasks.iter().position(|task| task.id.stage.as_str() == name).unwrap()
+    }
+
     pub(in crate::engine::run) fn facts(
         mut self,
         name: &str,
@@ -120,7 +146,8 @@ impl Builder {
         let mut needed_by = vec![Vec::new(); self.tasks.len()];
         for index in (0..self.tasks.len()).rev() {
             let depth = self.tasks[index].depth;
-            for &need in Arc::clone(&self.tasks[index].needs).iter() {
+            let beside = self.tasks[index].part == Part::Out;
+            for &need in Arc::clone(&self.tasks[index].needs).iter().filter(|_| !beside) {
                 needed_by[need].push(index);
                 self.tasks[need].depth = self.tasks[need].depth.max(depth + 1);
             }
@@ -141,12 +168,13 @@ impl Builder {
             tasks: self.facts,
             picks: BTreeMap::new(),
             held_gpus: BTreeMap::new(),
+            services: self.services,
         };
         (Arc::new(graph), facts)
     }
 }
 
-/// A random graph with hooks, matrices, picks, requests, retries and selections.
+/// A random graph with services, hooks, matrices, picks, requests, retries and selections.
 pub(in crate::engine::run) fn random_graph(dice: &mut Dice) -> (Arc<Graph>, Facts) {
     let mut builder = Builder::new();
     let stages = 1 + dice.below(9);
@@ -176,6 +204,15 @@ pub(in crate::engine::run) fn random_graph(dice: &mut Dice) -> (Arc<Graph>, Fact
             facts.memory = (odd.is_multiple_of(4)).then_some(if odd == 40 { 5000 } else { 300 });
             facts.gpu = u32::from(odd.is_multiple_of(5));
         });
+        if copies == 1 && dice.percent(25) {
+            let verify = format!("{}_verify", names[stage]);
+            builder = builder.service(&names[stage], dice.percent(60).then_some(&verify));
+            builder = builder.facts(&verify, |facts| facts.retries = retries.clone());
+            if stage > 0 && dice.percent(50) {
+                let judge = &names[dice.below(stage)];
+                builder = builder.judges(judge, &names[stage]);
+            }
+        }
         if dice.percent(4) {
             builder = builder.part(&names[stage], Part::ReuseOnly);
         }
