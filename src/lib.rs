@@ -2,6 +2,10 @@
 //!
 //! Modules stand in reading order; each may use what stands above it (docs/architecture.md).
 
+#[cfg(test)]
+#[path = "../tests/ports/mod.rs"]
+mod ports;
+
 pub mod address;
 pub mod digest;
 pub mod event;

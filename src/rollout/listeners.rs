@@ -150,8 +150,8 @@ mod tests {
 
     #[test]
     fn a_port_is_taken_while_somebody_listens_on_it() {
-        let other = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = other.local_addr().unwrap().port();
+        let port = crate::ports::free_port();
+        let other = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
         assert_eq!(taken(port), Some(format!("port {port} is taken by another program")));
         drop(other);
         assert_eq!(taken(port), None);

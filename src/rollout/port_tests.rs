@@ -3,9 +3,10 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::world::{World, free_port, get, progress};
+use super::world::{World, get, progress};
 use super::*;
 use crate::names::ServiceId;
+use crate::ports::free_port;
 use crate::release::{Release, ServiceState};
 
 #[tokio::test]

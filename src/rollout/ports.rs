@@ -58,8 +58,8 @@ mod tests {
 
     #[test]
     fn a_port_is_given_once_and_never_one_that_is_listened_on() {
-        let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let taken = other.local_addr().unwrap().port();
+        let taken = crate::ports::free_port();
+        let other = TcpListener::bind((Ipv4Addr::LOCALHOST, taken)).unwrap();
         let mut ports = Ports::new(taken..=taken);
         assert_eq!(ports.take(), None);
         drop(other);

@@ -177,10 +177,10 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_there_is_said() {
-        let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let at = free.local_addr().unwrap();
+        let at = SocketAddr::from(([127, 0, 0, 1], crate::ports::free_port()));
+        let there = TcpListener::bind(at).await.unwrap();
         assert_eq!(put(&Question::Tcp, at, LONGEST).await, Ok(()));
-        drop(free);
+        drop(there);
         let why = format!("nothing listens on its port {} yet", at.port());
         assert_eq!(put(&Question::Tcp, at, LONGEST).await, Err(why.clone()));
         let http = put(&Question::Http("/".to_owned()), at, LONGEST).await;

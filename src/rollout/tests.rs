@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::world::{World, free_port, get, progress, service};
+use super::world::{World, get, progress, service};
 use super::*;
 use crate::names::ServiceId;
+use crate::ports::free_port;
 use crate::release::{Fate, Probe, ServiceEvent, ServiceState};
 use crate::state::RunLock;
 

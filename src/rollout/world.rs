@@ -22,6 +22,7 @@ use crate::environment::EnvironmentSettings;
 use crate::event::SnapshotId;
 use crate::gateway::{Gateway, Limits};
 use crate::names::{ReleaseId, RunId, ServiceId};
+use crate::ports::free_port;
 use crate::release::{
     Behaviour, Probe, Protocol, RELEASE_FORMAT, Ready, Release, ReleaseNotes, ServiceStatus,
     Serving,
@@ -51,12 +52,6 @@ fn ports() -> RangeInclusive<u16> {
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let first = 20_000 + (process * 60 + number * 20) % 12_000;
     first..=first + 19
-}
-
-/// A port that nobody listens on now.
-pub(super) fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 impl World {

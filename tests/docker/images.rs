@@ -8,7 +8,8 @@ use flowrun::runtime::docker::DockerError;
 use flowrun::runtime::docker::image::{Image, Pull};
 
 use crate::engine::{Heard, TINY, User};
-use crate::registry::{DeadPort, PASSWORD, Registry, USER};
+use crate::ports::free_port;
+use crate::registry::{PASSWORD, Registry, USER};
 
 /// Pushes an image and forgets it here. Its id.
 fn published(user: &User, name: &str, mark: &str) -> String {
@@ -98,8 +99,7 @@ async fn what_is_not_in_the_registry_is_said_with_a_mend() {
 #[tokio::test]
 async fn a_registry_that_is_down_is_named() {
     let user = User::new().await;
-    let dead = DeadPort::new();
-    let host = format!("127.0.0.1:{}", dead.port);
+    let host = format!("127.0.0.1:{}", free_port());
     let (why, help) = refused(&user, &format!("{host}/app:1"), Pull::Missing).await;
     let expected = format!("image `{host}/app:1` cannot be pulled: `{host}` cannot be reached: ");
     assert!(why.starts_with(&expected), "{why}");

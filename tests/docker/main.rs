@@ -10,4 +10,6 @@ mod engine;
 mod environments;
 mod images;
 mod networks;
+#[path = "../ports/mod.rs"]
+mod ports;
 mod registry;

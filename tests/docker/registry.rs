@@ -1,11 +1,12 @@
 //! A real registry on loopback, with or without logins.
 
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
+use std::net::{Ipv4Addr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+use crate::ports::free_port;
 
 /// Who may use a registry with logins.
 pub(crate) const USER: &str = "ada";
@@ -83,26 +84,5 @@ impl Drop for Registry {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
-    }
-}
-
-/// A port that nothing listened at a moment ago.
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
-}
-
-/// A port at which nothing listens, and nobody can as long as this lives: connections are refused.
-pub(crate) struct DeadPort {
-    pub(crate) port: u16,
-    _bound: OwnedFd,
-}
-
-impl DeadPort {
-    pub(crate) fn new() -> Self {
-        use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
-        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-        bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = SocketAddrV4::try_from(getsockname(&socket).unwrap()).unwrap().port();
-        Self { port, _bound: socket }
     }
 }

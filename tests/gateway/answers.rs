@@ -117,7 +117,7 @@ async fn failures_have_their_own_status_and_say_what_is_wrong() {
     assert_eq!((none.status(), none.text()), (503, "nothing is ready behind `p`\n"));
     assert_eq!(none.header("retry-after"), Some("1"));
 
-    front.gateway.set_backends("p", &[nobody().await, nobody().await]);
+    front.gateway.set_backends("p", &[nobody(), nobody()]);
     let refused = wire.ask(get("/")).await;
     assert_eq!((refused.status(), refused.text()), (502, "`p` cannot be reached\n"));
 

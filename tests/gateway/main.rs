@@ -4,6 +4,8 @@
 
 mod answers;
 mod limits;
+#[path = "../ports/mod.rs"]
+mod ports;
 mod requests;
 mod retries;
 mod smuggling;

@@ -7,7 +7,7 @@ use crate::wire::{Backend, ByHand, Front, Message, Reply, get, nobody, ok, post}
 #[tokio::test]
 async fn another_backend_gets_what_one_refused() {
     let mut backend = Backend::saying("here").await;
-    let front = Front::to(&[nobody().await, backend.address, nobody().await]).await;
+    let front = Front::to(&[nobody(), backend.address, nobody()]).await;
     let mut wire = front.wire().await;
     for _ in 0..4 {
         assert_eq!(wire.ask(post("/", "body")).await.text(), "here");

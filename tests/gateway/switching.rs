@@ -9,7 +9,9 @@ use flowrun::release::Protocol;
 use tokio::net::TcpStream;
 
 use crate::tunnels::websocket;
-use crate::wire::{ANY, Backend, ByHand, Front, Reply, SOON, Wire, ask, get, ok, post, soon};
+use crate::wire::{
+    ANY, Backend, ByHand, Front, Reply, SOON, Wire, ask, get, nobody, ok, post, soon,
+};
 
 #[tokio::test]
 async fn after_a_switch_nothing_reaches_the_old() {
@@ -191,8 +193,10 @@ async fn two_hundred_switches_lose_nothing() {
 #[tokio::test]
 async fn a_dropped_listener_finishes_what_it_began() {
     let backend = ByHand::start().await;
-    let front = Front::to(&[backend.address]).await;
-    let address = front.address();
+    let (gateway, address) = (Gateway::new(Limits::default()), nobody());
+    gateway.set_backends("p", &[backend.address]);
+    let listener = gateway.listen(address, "p", Protocol::Http).await.unwrap();
+    let front = Front { gateway, listener };
     let mut waiting = front.wire().await;
     let mut busy = front.wire().await;
     busy.send(get("/")).await;

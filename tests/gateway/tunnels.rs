@@ -86,7 +86,7 @@ async fn tcp_goes_through_and_each_direction_ends_by_itself() {
     let backend = ByHand::start().await;
     let head = std::time::Duration::from_millis(500);
     let limits = Limits { head, ..Limits::default() };
-    let front = Front::limited(limits, Protocol::Tcp, &[nobody().await, backend.address]).await;
+    let front = Front::limited(limits, Protocol::Tcp, &[nobody(), backend.address]).await;
     for _ in 0..3 {
         let mut wire = front.wire().await;
         wire.send("question").await;
@@ -114,6 +114,6 @@ async fn tcp_goes_through_and_each_direction_ends_by_itself() {
 async fn tcp_without_a_backend_is_closed() {
     let front = Front::limited(Limits::default(), Protocol::Tcp, &[]).await;
     assert!(front.wire().await.rest().await.is_empty());
-    front.gateway.set_backends("p", &[nobody().await]);
+    front.gateway.set_backends("p", &[nobody()]);
     assert!(front.wire().await.rest().await.is_empty());
 }

@@ -1,7 +1,7 @@
 //! Both ends of the wire: backends that record every request, clients that read one answer at a time.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,6 +12,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+
+use crate::ports::free_port;
 
 pub(crate) const ANY: &str = "127.0.0.1:0";
 
@@ -286,8 +288,8 @@ impl ByHand {
 }
 
 /// An address that refuses.
-pub(crate) async fn nobody() -> SocketAddr {
-    TcpListener::bind(ANY).await.unwrap().local_addr().unwrap()
+pub(crate) fn nobody() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()))
 }
 
 /// A gateway with one pool `p` behind one listener.

@@ -65,7 +65,7 @@ print("spelled", os.environ["KEY"].encode().hex()[:4], flush=True)
 "#;
 
 fn place(stage: &str, program: &str) -> Place {
-    let port = crate::shop::free_port();
+    let port = crate::ports::free_port();
     let place = Place::repo();
     place.write(
         "pipeline.yaml",

@@ -6,7 +6,8 @@ use crate::container_shop::docker;
 use crate::containers::{Harbour, PYTHON, TINY};
 use crate::patience::await_that;
 use crate::place::Place;
-use crate::shop::{free_port, get};
+use crate::ports::free_port;
+use crate::shop::get;
 
 #[test]
 fn retries_hooks_and_timeouts_hold_in_containers() {

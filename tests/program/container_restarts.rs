@@ -3,7 +3,8 @@
 use crate::own_engine::{OwnEngine, TINY};
 use crate::patience::await_that;
 use crate::place::{Output, Place};
-use crate::shop::{free_port, get};
+use crate::ports::free_port;
+use crate::shop::get;
 
 /// An engine of its own and a pipeline whose one stage counts until it is let go.
 struct Pier {

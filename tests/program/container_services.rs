@@ -139,7 +139,7 @@ fn a_candidate_is_reached_by_its_check_alone_and_services_by_their_names() {
     env: {URL: "${{ services.front_door.url }}/behind"}
     outputs: {said: said.txt}
 "#;
-    let port = crate::shop::free_port();
+    let port = crate::ports::free_port();
     let stages = stages.replace("PORT", &port.to_string());
     let service = format!("{TWO}      verify: smoke\n");
     let ship = Ship::with(&service, &stages);
@@ -202,7 +202,7 @@ http.server.HTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_fore
             "  keep:\n    image: {tag}\n    env: {{GREETING: {greeting}}}\n    volumes: {{data: /data}}\n    service: {{port: PORT, ready: {{tcp: true, within: 60s}}}}\nvolumes: {{data: {{}}}}\n"
         )
     };
-    let port = crate::shop::free_port();
+    let port = crate::ports::free_port();
     let define = |greeting: &str| stage(greeting).replace("PORT", &port.to_string());
     let ship = Ship::with("", &define("hello"));
     ship.apply("one").success();

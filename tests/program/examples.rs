@@ -6,7 +6,8 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::place::Place;
-use crate::shop::{free_port, get, post};
+use crate::ports::free_port;
+use crate::shop::{get, post};
 
 /// Each of them keeps the machine busy with large packages: one at a time.
 static TURN: Mutex<()> = Mutex::new(());

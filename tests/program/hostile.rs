@@ -6,7 +6,8 @@ use std::process::Command;
 
 use crate::patience::await_that;
 use crate::place::{Output, Place};
-use crate::shop::{Shop, free_port, get};
+use crate::ports::free_port;
+use crate::shop::{Shop, get};
 
 /// What its model says decides how it misbehaves; some of it begins with a request.
 const SERVE: &str = r#"

@@ -10,7 +10,8 @@ use serde_json::Value;
 use crate::hostile::{go, shop, shop_with_stages};
 use crate::patience::{PATIENCE, await_that};
 use crate::place::Running;
-use crate::shop::{Shop, free_port, get};
+use crate::ports::free_port;
+use crate::shop::{Shop, get};
 
 /// An `apply` whose candidate does not become ready before it is told to.
 fn waiting_rollout(shop: &Shop) -> Running {

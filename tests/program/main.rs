@@ -31,6 +31,8 @@ mod own_engine;
 mod own_postgres;
 mod patience;
 mod place;
+#[path = "../ports/mod.rs"]
+mod ports;
 mod private_inputs;
 mod reuse;
 mod rollouts;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::place::{Output, Place};
+use crate::ports::free_port;
 
 /// What a server holds and has heard.
 #[derive(Default)]
@@ -220,7 +221,7 @@ fn a_wrong_digest_is_no_success_and_a_right_one_needs_no_source() {
 
 #[test]
 fn a_source_that_is_away_is_told_with_its_mend() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = format!("127.0.0.1:{}", free_port());
     let place = Place::with(&pipeline(&format!("{{url: \"http://me:hush@{free}/a?token=hush\"}}")));
     let failed = place.run(&["apply"]);
     assert_eq!(failed.code, 5, "{}", failed.stderr);

@@ -1,10 +1,11 @@
 //! A Postgres of a test's own, which it may stop and start.
 
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use crate::ports::free_port;
 
 /// Longer than any server takes.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -30,10 +31,6 @@ fn server_command(program: &str) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--reuid", "postgres", "--regid", "postgres", "--init-groups"]).arg(program);
     command
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 impl Postgres {

@@ -9,8 +9,9 @@ use std::path::PathBuf;
 
 use crate::container_shop::{IMAGE, Ship};
 use crate::place::{Output, Place};
+use crate::ports::free_port;
 use crate::secrets::{holding, set};
-use crate::shop::{free_port, get};
+use crate::shop::get;
 
 const SERVE: &str = r#"
 import http.server, os

@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use crate::patience::await_that;
-use crate::shop::{Shop, free_port, get};
+use crate::ports::free_port;
+use crate::shop::{Shop, get};
 
 const TWO: &str = "      replicas: 2\n      ready: {http: /readyz, within: 30s}\n";
 

@@ -2,13 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::patience::await_that;
 use crate::place::{Output, Place};
+use crate::ports::free_port;
 
 /// The program of the service. What its model says decides what it does.
 const SERVE: &str = r#"
@@ -178,18 +178,6 @@ stages:
     /// Waits until the status of `serve` is as wished.
     pub(crate) fn await_status(&self, what: &str, wished: impl Fn(&Value) -> bool) -> Value {
         await_that(what, || Some(self.status()).filter(|status| wished(status)))
-    }
-}
-
-/// A port below the range that the system hands out by itself, different for every test of every process of this suite.
-pub(crate) fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let offset = u16::try_from(std::process::id() % 600).unwrap() * 10;
-    loop {
-        let port = 14_000 + (offset + NEXT.fetch_add(1, Ordering::Relaxed)) % 6_000;
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
     }
 }
 

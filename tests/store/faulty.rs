@@ -5,6 +5,7 @@ use flowrun::store::{Lookup, Store, StoreError, Traffic};
 use crate::faults::{EVERY_FAULT, Fault, Plan};
 use crate::fixture::{Place, record};
 use crate::objects::HONEST_FAULTS;
+use crate::ports::free_port;
 use crate::s3::{Access, open};
 use crate::server::Server;
 use crate::{artifacts, claims, damage, garbage, names, on_both_servers, records, sizes};
@@ -119,9 +120,7 @@ async fn half_answers_are_never_taken_for_whole(server: Server) {
 
 #[tokio::test]
 async fn a_store_where_nobody_answers_says_so() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    drop(listener);
+    let port = free_port();
     let folder = tempfile::tempdir().unwrap();
     let url = format!("s3://flowrun/part?endpoint=http://127.0.0.1:{port}&region=us-east-1");
     let store = open(&url, folder.path(), Access::ReadWrite);

@@ -18,6 +18,8 @@ mod fixture;
 mod garbage;
 mod names;
 mod objects;
+#[path = "../ports/mod.rs"]
+mod ports;
 mod records;
 mod renewal;
 mod s3;

@@ -1,6 +1,7 @@
 //! A web server that behaves as a test says: it cuts, delays, redirects and lies.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -96,8 +97,8 @@ impl Drop for Server {
 
 impl Server {
     pub(super) async fn start(say: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let port = crate::ports::free_port();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.unwrap();
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
         let (say, seen) = (Arc::new(say), Arc::clone(&asked));
         let listening = tokio::spawn(async move {

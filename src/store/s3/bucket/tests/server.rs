@@ -1,6 +1,7 @@
 //! A server that answers as it is told, byte for byte, and remembers what it was asked.
 
 use std::collections::VecDeque;
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -124,8 +125,8 @@ impl Server {
     pub(in crate::store::s3) async fn start(
         answers: impl FnMut(&Asked) -> Reply + Send + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let port = crate::ports::free_port();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
         let answers: Arc<Mutex<Answers>> = Arc::new(Mutex::new(Box::new(answers)));
         let mut work = JoinSet::new();
