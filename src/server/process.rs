@@ -27,8 +27,11 @@ use crate::runtime::local::{LocalRuntime, LocalSettings};
 use crate::state::State;
 use crate::store::Store;
 
-/// How long what is under way may go on once the server shall stop.
-const UNTIL_STOPPED: Duration = Duration::from_secs(5);
+/// How long answers on the socket may take once the server shall stop; a rollout is gone on with by the next server.
+const UNTIL_ANSWERED: Duration = Duration::from_secs(5);
+
+/// How long requests through the gateway may go on after that.
+const UNTIL_DRAINED: Duration = Duration::from_secs(5);
 
 /// How long it waits after a connection that could not be accepted, which is for want of descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -121,6 +124,7 @@ async fn live(birth: &Birth, parts: Parts) -> Result<(), ServerError> {
         supervisor,
         myself: Arc::new(myself),
         stopping: CancellationToken::new(),
+        ended: CancellationToken::new(),
         tasks: TaskTracker::new(),
     };
     let ended = server.accept_until_stopped(listener, &mut signals, &panicked).await;
@@ -135,7 +139,10 @@ async fn live(birth: &Birth, parts: Parts) -> Result<(), ServerError> {
 struct Server {
     supervisor: Supervisor,
     myself: Arc<Myself>,
+    /// What was asked is answered; nothing new is.
     stopping: CancellationToken,
+    /// Nothing is answered any more.
+    ended: CancellationToken,
     tasks: TaskTracker,
 }
 
@@ -160,7 +167,9 @@ impl Server {
                 () = self.stopping.cancelled() => break,
                 connection = listener.accept() => match connection {
                     Ok((stream, _)) if door::is_own(&stream) => {
-                        drop(self.tasks.spawn(self.clone().serve(stream)));
+                        let serving = self.clone().serve(stream);
+                        let ended = self.ended.clone();
+                        drop(self.tasks.spawn(ended.run_until_cancelled_owned(serving)));
                     }
                     Ok(_) => tracing::warn!("a connection of another user was refused"),
                     Err(error) => {
@@ -196,23 +205,27 @@ impl Server {
 
     /// Gives what is under way its time: answers on the socket, then requests through the gateway.
     async fn finish(self, gateway: Gateway, signals: &mut Signals) {
-        let Self { supervisor, tasks, .. } = self;
+        let Self { supervisor, tasks, ended, .. } = self;
         tasks.close();
         let all = async {
             let services = supervisor.status().await;
-            tasks.wait().await;
+            if tokio::time::timeout(UNTIL_ANSWERED, tasks.wait()).await.is_err() {
+                ended.cancel();
+                tasks.wait().await;
+            }
             // Its listeners go with it; what was accepted goes on.
             drop(supervisor);
             let replicas = services.iter().flat_map(|service| &service.replicas);
             let backends = replicas.filter_map(|replica| replica.address.as_ref()?.parse().ok());
-            let drains = backends.map(|backend| gateway.drain(backend, UNTIL_STOPPED));
-            future::join_all(drains).await;
+            let drains = backends.map(|backend| gateway.drain(backend, UNTIL_DRAINED));
+            let cut: usize = future::join_all(drains).await.into_iter().sum();
+            if cut > 0 {
+                let seconds = UNTIL_DRAINED.as_secs();
+                tracing::warn!("{cut} requests that were under way after {seconds} s are cut");
+            }
         };
         tokio::select! {
             () = all => {}
-            () = tokio::time::sleep(UNTIL_STOPPED) => {
-                tracing::warn!("what was under way after {} s is cut", UNTIL_STOPPED.as_secs());
-            }
             name = signals.next() => tracing::warn!("what was under way is cut ({name})"),
         }
     }

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use super::database::{Database, Transaction};
 use super::lock::{FileLock, is_locked};
 use super::postgres::NOW;
-use super::statement::statement;
+use super::statement::{Row, statement};
 use super::{State, StateError};
 use crate::names::RunId;
 
@@ -26,6 +26,9 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// A renewal that failed is tried again after this long.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// A lease that is over is looked at again after this long: longer than its owner takes to be heard once the database is back.
+const SECOND_LOOK: Duration = Duration::from_secs(5);
 
 /// So long a lease that is dropped takes to be given back at most; else it is over by itself.
 const LAST_WORD: Duration = Duration::from_secs(3);
@@ -173,21 +176,40 @@ impl State {
 
     /// Takes the lease of a run, when nobody has it who may be alive. A process of this home that had it is dead: we hold its
     /// lock file. `true` also when there is no row yet.
+    ///
+    /// After an absence of the database every lease is over, so whoever has one is given the time to say that it lives.
     async fn lease(&self, run: RunId) -> Result<bool, StateError> {
-        let sql = format!(
+        let take = format!(
             "UPDATE run SET lease_holder = $2, lease_until = {NOW} + {LEASE_MS} WHERE id = $1 \
-             AND (lease_holder IS NULL OR lease_until <= {NOW} OR starts_with(lease_holder, $3))"
+             AND (lease_holder IS NULL OR starts_with(lease_holder, $3) OR lease_until = $4)"
         );
+        let look = format!("SELECT lease_until, lease_until <= {NOW} FROM run WHERE id = $1");
         let home = &self.inner.home;
-        let take = statement(AssertSqlSafe(sql))
-            .bind(run.to_string())
-            .bind(&home.holder)
-            .bind(&home.place);
-        if self.write(take).await? > 0 {
-            return Ok(true);
+        // No lease ends then.
+        let mut seen = -1;
+        loop {
+            let take = statement(AssertSqlSafe(take.as_str()))
+                .bind(run.to_string())
+                .bind(&home.holder)
+                .bind(&home.place)
+                .bind(seen);
+            if self.write(take).await? > 0 {
+                return Ok(true);
+            }
+            let rows = statement(AssertSqlSafe(look.as_str())).bind(run.to_string());
+            let lease = |row: &Row| Ok((row.try_get(0)?, row.try_get(1)?));
+            let lease: Option<(Option<i64>, Option<bool>)> = self.values(rows, lease).await?.pop();
+            match lease {
+                None => return Ok(true),
+                Some((Some(_), Some(false))) => return Ok(false),
+                Some((Some(until), _)) => {
+                    seen = until;
+                    tokio::time::sleep(SECOND_LOOK).await;
+                }
+                // Given back at this moment.
+                Some((None, _)) => {}
+            }
         }
-        let rows = statement("SELECT id FROM run WHERE id = $1").bind(run.to_string());
-        Ok(self.values(rows, |_| Ok(())).await?.is_empty())
     }
 
     async fn give_up(&self, run: RunId) -> Result<(), sqlx::Error> {

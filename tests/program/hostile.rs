@@ -52,6 +52,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.wfile.flush()
                 time.sleep(0.1)
             return
+        while self.path == "/held" and not os.path.exists("@GO@.held"):
+            time.sleep(0.05)
         body = big if self.path == "/big" else text.encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))

@@ -1,5 +1,7 @@
 //! Who owns a run: on files, and with leases between homes.
 
+use std::time::Duration;
+
 use super::*;
 
 both! {
@@ -16,6 +18,7 @@ mod leases {
         a_lease_that_is_over_is_taken_and_the_sleeper_changes_nothing,
         a_dead_process_of_the_same_home_is_followed_at_once,
         of_two_who_take_over_one_wins,
+        who_lives_is_heard_before_its_lease_is_taken,
     }
 
     async fn a_lease_is_of_one_home(world: &World) {
@@ -103,6 +106,23 @@ mod leases {
         assert!(matches!(refused, Err(StateError::Fenced { .. })), "{refused:?}");
         assert_eq!(next.events(run, 0).await.unwrap(), before);
         assert!(sleeper.try_own(run, &folder(world, run)).await.unwrap().is_none());
+    }
+
+    /// The database was away for longer than a lease lasts, and who waits for the run asks first.
+    async fn who_lives_is_heard_before_its_lease_is_taken(world: &World) {
+        let run = id(1);
+        let owner = state_with_run(world, run, &[]).await;
+        say(&owner, "UPDATE run SET lease_until = 1").await;
+        let there = world.elsewhere();
+        let other = there.open().await;
+        let renew = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            say(&owner, "UPDATE run SET lease_until = 4000000000000").await;
+        };
+        let at = folder(&there, run);
+        let (taken, ()) = tokio::join!(other.try_own(run, &at), renew);
+        assert!(taken.unwrap().is_none());
+        owner.confirm(run, FIRST_EPOCH).await.unwrap();
     }
 
     async fn a_dead_process_of_the_same_home_is_followed_at_once(world: &World) {
