@@ -70,6 +70,7 @@ pub(super) enum Request {
     },
     Down {
         service: ServiceId,
+        has_row: bool,
         volumes: bool,
         by: String,
         reply: Done,

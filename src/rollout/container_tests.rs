@@ -39,6 +39,13 @@ fn ordered(world: &World, release: ReleaseId) -> Job {
     runtime::ordered_job(&start.path).unwrap()
 }
 
+/// What garbage collection asks before it removes the folder of the only release.
+fn holds_containers(world: &World) -> bool {
+    let releases = folders::releases(&world.home.path().join("services")).unwrap();
+    let [(_, folder)] = &releases[..] else { panic!("{releases:?}") };
+    folders::may_hold_containers(folder).unwrap()
+}
+
 #[tokio::test]
 async fn it_is_reached_from_this_machine_and_from_other_containers() {
     let mut world = world().await;
@@ -101,11 +108,15 @@ async fn containers_that_live_are_taken_over_as_they_are() {
     world.live_with(&["serve", "v"], contained).await;
     let before = world.machine.running();
     let world = world.new_supervisor().await;
+    assert!(holds_containers(&world));
     assert_eq!(world.get().await, Ok("v".to_owned()));
     assert_eq!(get_on_network(&world).await, Ok("v".to_owned()));
     assert_eq!(world.status().await.ready, 2);
     assert_eq!(world.machine.running(), before);
     assert_eq!(world.machine.started().len(), 2);
+    world.supervisor().scale(&super::world::service(), 0, "me").await.unwrap();
+    world.until(|status| status.replicas.is_empty()).await;
+    assert!(!holds_containers(&world));
 }
 
 #[tokio::test]

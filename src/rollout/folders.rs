@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::names::{PipelineName, ReleaseId, ServiceId, StageName};
-use crate::workspace;
+use crate::{runtime, workspace};
 
 /// In a start's folder: it was ready once.
 pub(super) const READY: &str = "ready";
@@ -31,13 +31,17 @@ pub struct StartFolder {
 impl StartFolder {
     /// It was begun and left no report: it may run.
     pub(super) fn may_run(&self) -> bool {
-        self.path.join("order.json").exists() && !self.path.join("end.json").exists()
+        may_run(&self.path)
     }
 
     /// It was ready once.
     pub(super) fn was_ready(&self) -> bool {
         self.path.join(READY).exists()
     }
+}
+
+fn may_run(start: &Path) -> bool {
+    start.join("order.json").exists() && !start.join("end.json").exists()
 }
 
 /// The folder of a service: its releases lie in it.
@@ -73,6 +77,18 @@ pub fn replicas(release: &Path) -> io::Result<Vec<PathBuf>> {
 /// The folder of a replica of a release, below `services/` of the home.
 pub fn replica(services: &Path, id: &ServiceId, release: ReleaseId, replica: u32) -> PathBuf {
     service(services, id).join(release.to_string()).join(replica.to_string())
+}
+
+/// Whether a container of a release, whose folder this is, may run: its end was not seen. Processes have monitors, which hold locks.
+pub fn may_hold_containers(release: &Path) -> io::Result<bool> {
+    let is_container =
+        |start: &Path| runtime::ordered_job(start).is_some_and(|job| job.container.is_some());
+    for replica in replicas(release)? {
+        if named::<u32>(&replica)?.iter().any(|(_, start)| may_run(start) && is_container(start)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Every start of a service that is still on disk, by release, replica and start.

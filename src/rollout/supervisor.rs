@@ -127,14 +127,17 @@ impl Supervisor {
     }
 
     /// Stops a service and forgets it; with `volumes` also the volumes only it uses. Waits until its replicas are gone.
+    /// One that could not be forgotten earlier is forgotten now.
     pub async fn down(
         &self,
         service: &ServiceId,
         volumes: bool,
         by: &str,
     ) -> Result<(), RolloutError> {
+        let rows = self.place.state.services_here(Some(&service.pipeline)).await?;
+        let has_row = rows.iter().any(|row| row.service == *service);
         let (service, by) = (service.clone(), by.to_owned());
-        self.ask(|reply| Request::Down { service, volumes, by, reply }).await?
+        self.ask(|reply| Request::Down { service, has_row, volumes, by, reply }).await?
     }
 
     /// Puts an earlier release (none: the one that was live before) live again.

@@ -320,6 +320,17 @@ async fn a_server_with_another_state_leaves_the_replicas_of_the_first_alone() {
 }
 
 #[tokio::test]
+async fn what_could_not_be_forgotten_goes_with_the_next_down() {
+    let mut world = World::new().await;
+    let release = world.release(&["serve", "v"], |_, _| {}).await;
+    world.state.promote(&release, None, 1).await.unwrap();
+    assert_eq!(world.supervisor().status().await, []);
+    assert_eq!(world.state.services(None).await.unwrap().len(), 1);
+    world.supervisor().down(&service(), false, "me").await.unwrap();
+    assert_eq!(world.state.services(None).await.unwrap(), []);
+}
+
+#[tokio::test]
 async fn down_leaves_nothing_but_volumes_unless_told() {
     let mut world = World::new().await;
     let with_volume = |behaviour: &mut crate::release::Behaviour,
@@ -341,6 +352,8 @@ async fn down_leaves_nothing_but_volumes_unless_told() {
     assert!(volume.join("kept").exists());
     world.supervisor().down(&service(), true, "me").await.unwrap();
     assert!(!volume.exists());
+    let again = world.supervisor().down(&service(), false, "me").await;
+    assert_eq!(again, Err(RolloutError::Unknown("there is no service `iris/serve`".to_owned())));
     let left = fs_err::read_dir(world.home.path()).unwrap().map(|item| item.unwrap().file_name());
     let is_temporary = |name: &std::ffi::OsString| name.to_string_lossy().starts_with("flowrun-");
     assert_eq!(left.filter(is_temporary).count(), 0);

@@ -94,9 +94,10 @@ async fn is_named(place: &Place, id: ReleaseId) -> Result<bool, CliError> {
     }))
 }
 
-/// Whether the monitor of a replica lives there.
+/// Whether a replica runs there, also one of another state that this home works with now and then.
 fn is_lived_in(release: &Path) -> Result<bool, CliError> {
-    Ok(folders::replicas(release)?.iter().any(|replica| monitor_lives(replica)))
+    let has_monitor = folders::replicas(release)?.iter().any(|replica| monitor_lives(replica));
+    Ok(has_monitor || folders::may_hold_containers(release)?)
 }
 
 #[cfg(test)]

@@ -29,8 +29,8 @@ impl Actor {
             Request::Scale { service, replicas, by, reply } => {
                 self.scale(&service, replicas, by, reply);
             }
-            Request::Down { service, volumes, by, reply } => {
-                self.down(&service, volumes, by, reply);
+            Request::Down { service, has_row, volumes, by, reply } => {
+                self.down(&service, has_row, Down { volumes, by, reply });
             }
             Request::Status(reply) => answer(reply, self.status()),
             Request::Routes(reply) => answer(reply, self.routes_state()),
@@ -319,11 +319,15 @@ impl Actor {
         self.journal(&live.service, ServiceEvent::Scaled { wanted: replicas, by });
     }
 
-    fn down(&mut self, id: &ServiceId, volumes: bool, by: String, reply: Done) {
+    /// `has_row`: it is recorded; what nobody knows here and has a row, could not be forgotten after its replicas were gone.
+    fn down(&mut self, id: &ServiceId, has_row: bool, down: Down) {
+        if has_row {
+            self.services.entry(id.clone()).or_insert_with(|| Service::new(id.clone()));
+        }
         let Some(service) = self.services.get_mut(id) else {
-            return answer(reply, Err(unknown(id)));
+            return answer(down.reply, Err(unknown(id)));
         };
-        service.downs.push(Down { volumes, by, reply });
+        service.downs.push(down);
         service.route = None;
         for wanted in std::mem::take(&mut service.queue) {
             refuse(wanted.waiting, "the service was taken down".to_owned());
