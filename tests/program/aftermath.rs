@@ -64,14 +64,16 @@ fn a_failed_stage_that_wrote_into_its_input_is_told_and_the_next_run_makes_it_ag
 #[test]
 fn a_log_can_be_followed_before_its_task_begins() {
     let place = Place::with(
-        "version: \"2\"\nname: later\nstages:\n  one:\n    run: sleep 4\n  \
-         two:\n    run: echo at last\n    needs: [one]\n",
+        "version: \"2\"\nname: later\nstages:\n  one:\n    run: until test -e \"$GATE\"; do sleep 0.05; done\n    env: {GATE: \"${{ params.gate }}\"}\n  \
+         two:\n    run: echo at last\n    needs: [one]\nparams: {gate: none}\n",
     );
-    let run = place.spawn(&["apply"]);
+    let gate = place.outside("gate");
+    let run = place.spawn(&["apply", "--param", &format!("gate={}", gate.display())]);
     place.await_running("one");
-    let log = place.run(&["logs", "-f", "two"]).success();
-    assert_eq!(log.stdout, "at last\n");
-    assert!(log.stderr.contains("waiting"), "{}", log.stderr);
+    let log = place.spawn(&["logs", "-f", "two"]);
+    log.await_word("waiting");
+    fs_err::write(gate, "").unwrap();
+    assert_eq!(log.finish().success().stdout, "at last\n");
     assert_eq!(run.finish().code, 0);
 }
 

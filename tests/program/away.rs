@@ -129,9 +129,9 @@ fn a_database_that_restarts_in_mid_run_costs_two_homes_nothing() {
 fn a_database_that_stays_away_ends_the_run_to_be_resumed() {
     let mut postgres = Postgres::start();
     let team = team(Shared::StoreOnly).with_state(&postgres.url());
-    let ann = team.machine("ann").with("FLOWRUN_STATE_PATIENCE", "2s");
+    let ann = team.machine("ann").with("FLOWRUN_STATE_PATIENCE", "15s");
     let working = ann.start(&["apply"]);
-    ann.await_state("train", "running");
+    await_that("a job at work", || lines(&team, "ledger").contains(&"train ann".to_owned()));
     postgres.sleep();
     let (code, said) = working.finish();
     assert_eq!(code, 5, "{said}");
@@ -165,7 +165,7 @@ fn a_database_that_stays_away_ends_the_run_to_be_resumed() {
 fn a_store_that_stays_away_ends_the_run_to_be_resumed() {
     let team = team(Shared::StoreOnly);
     let (proxy, url) = Proxy::in_front_of(team.store(), QUIET);
-    let ann = team.machine("ann").through(&url).with("FLOWRUN_STORE_PATIENCE", "4s");
+    let ann = team.machine("ann").through(&url).with("FLOWRUN_STORE_PATIENCE", "12s");
     let working = ann.start(&["apply"]);
     ann.await_state("train", "running");
     proxy.change(GONE);

@@ -1,7 +1,9 @@
 //! Every failure leaves a non-zero exit code and one message that says what to do, and nothing is lost.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::patience::await_that;
 use crate::place::{Place, assert_no_process};
 
 #[test]
@@ -52,10 +54,10 @@ fn ends_are_told_apart() {
         ("exit 7", "exit code 7"),
         ("kill -SEGV $$", "signal 11"),
         ("nosuchprogram", "exit code 127"),
-        ("sleep 60", "timed out after 0.3s"),
+        ("sleep 60\n    timeout: 300ms", "timed out after 0.3s"),
     ] {
         let place = Place::with(&format!(
-            "version: \"2\"\nname: ends\nstages:\n  one:\n    run: {command}\n    timeout: 300ms\n"
+            "version: \"2\"\nname: ends\nstages:\n  one:\n    run: {command}\n"
         ));
         let output = place.run(&["apply"]);
         assert_eq!(output.code, 4, "{command}: {}", output.stderr);
@@ -106,34 +108,59 @@ fn the_whole_run_has_a_timeout_and_hooks() {
     assert_eq!(fs_err::read_to_string(told).unwrap(), "alert failed\ntidy failed\n");
 }
 
+/// A repo with this pipeline, in which `GATE` is a path outside, and that path.
+fn gated(text: &str) -> (Place, PathBuf) {
+    let place = Place::repo();
+    let gate = place.outside("gate");
+    place.write("pipeline.yaml", &text.replace("GATE", gate.to_str().unwrap()));
+    place.commit("first");
+    (place, gate)
+}
+
 #[test]
 fn keep_going_finishes_what_it_can() {
     let text = "version: \"2\"\nname: going\nstages:\n  bad:\n    run: exit 1\n  after_bad:\n    run: echo no\n    needs: [bad]\n  \
-                slow:\n    run: sleep 0.3\n  after_slow:\n    run: echo yes\n    needs: [slow]\n";
-    let place = Place::with(text);
-    assert_eq!(place.run(&["apply", "--keep-going", "--jobs", "2"]).code, 4);
-    assert_eq!(place.states(), ["bad failed", "after_bad blocked", "slow done", "after_slow done"]);
-    let place = Place::with(text);
-    assert_eq!(place.run(&["apply", "--jobs", "2"]).code, 4);
-    assert_ne!(place.states()[3], "after_slow done");
+                slow:\n    run: until test -e GATE; do sleep 0.05; done\n  after_slow:\n    run: echo yes\n    needs: [slow]\n";
+    for (arguments, after_slow) in [(&["--keep-going"][..], "after_slow done"), (&[], "")] {
+        let (place, gate) = gated(text);
+        let run = place.spawn(&[&["apply", "--jobs", "2"], arguments].concat());
+        place.await_running("slow");
+        await_that("the failure", || (place.states()[0] == "bad failed").then_some(()));
+        fs_err::write(gate, "").unwrap();
+        assert_eq!(run.finish().code, 4);
+        let states = place.states();
+        assert_eq!((&*states[0], &*states[2]), ("bad failed", "slow done"));
+        if after_slow.is_empty() {
+            assert_ne!(states[3], "after_slow done");
+        } else {
+            assert_eq!((&*states[1], &*states[3]), ("after_bad blocked", after_slow));
+        }
+    }
 }
 
 #[test]
 fn two_applies_never_mix() {
-    let place = Place::with("version: \"2\"\nname: twice\nstages:\n  slow:\n    run: sleep 4\n");
+    let (place, gate) = gated(
+        "version: \"2\"\nname: twice\nstages:\n  slow:\n    run: until test -e GATE; do sleep 0.05; done\n",
+    );
     let first = place.spawn(&["apply"]);
     place.await_running("slow");
     let skipped = place.run(&["apply", "--overlap", "skip", "--force", "slow"]).success();
     assert!(skipped.stderr.contains("skip"), "{}", skipped.stderr);
-    let second = place.run(&["apply", "--force", "slow"]).success();
-    assert!(second.stderr.contains("wait"), "{}", second.stderr);
+    let second = place.spawn(&["apply", "--force", "slow"]);
+    second.await_word("wait");
+    fs_err::write(&gate, "").unwrap();
+    second.finish().success();
     assert_eq!(first.finish().code, 0);
     assert_eq!(place.runs().len(), 2);
 
+    fs_err::remove_file(&gate).unwrap();
     let third = place.spawn(&["apply"]);
     place.await_running("slow");
-    place.run(&["apply", "--overlap", "replace", "--force", "slow"]).success();
+    let replacing = place.spawn(&["apply", "--overlap", "replace", "--force", "slow"]);
     assert_eq!(third.finish().code, 130);
+    fs_err::write(&gate, "").unwrap();
+    replacing.finish().success();
     let outcomes: Vec<String> =
         place.runs().iter().map(|run| run["outcome"].as_str().unwrap().to_owned()).collect();
     assert_eq!(outcomes, ["done", "cancelled", "done", "done"]);

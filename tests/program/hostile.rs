@@ -297,7 +297,7 @@ fn children_that_stay_behind_go_with_their_replica() {
 
 #[test]
 fn one_that_closes_its_listener_is_started_anew_also_when_its_port_is_stolen() {
-    let shop = shop("      alive: {http: /readyz, interval: 1s, failures: 2}\n");
+    let shop = shop("      alive: {http: /readyz, interval: 5s, failures: 2}\n");
     shop.apply("one").success();
     let address =
         |status: &serde_json::Value| status["replicas"][0]["address"].as_str().map(str::to_owned);

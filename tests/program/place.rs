@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -14,6 +15,7 @@ pub(crate) struct Place {
     disk: Option<PathBuf>,
     /// The Docker Engine that is not the machine's own.
     engine: Option<String>,
+    replica_ports: String,
 }
 
 /// What a command left.
@@ -37,19 +39,31 @@ impl Output {
     }
 }
 
-/// A flowrun that runs in the background.
-pub(crate) struct Running(Child);
+/// A flowrun that runs in the background. What it says can be read while it does.
+pub(crate) struct Running {
+    child: Child,
+    stderr: tempfile::NamedTempFile,
+}
 
 impl Running {
     /// Waits for its end.
     pub(crate) fn finish(self) -> Output {
-        read(&self.0.wait_with_output().unwrap())
+        let mut output = self.child.wait_with_output().unwrap();
+        output.stderr = fs_err::read(self.stderr.path()).unwrap();
+        read(&output)
+    }
+
+    /// Waits until it has said this on stderr.
+    pub(crate) fn await_word(&self, word: &str) {
+        await_that(word, || {
+            fs_err::read_to_string(self.stderr.path()).unwrap().contains(word).then_some(())
+        });
     }
 
     /// `kill -9`.
     pub(crate) fn kill(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     /// Ctrl-C.
@@ -58,11 +72,11 @@ impl Running {
     }
 
     pub(crate) fn signal(&self, name: &str) {
-        signal(name, &self.0.id().to_string());
+        signal(name, &self.child.id().to_string());
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.0.id()
+        self.child.id()
     }
 }
 
@@ -71,7 +85,7 @@ impl Place {
     pub(crate) fn new() -> Self {
         let root = tempfile::Builder::new().prefix("flowrun-test-").tempdir().unwrap();
         fs_err::create_dir(root.path().join("work")).unwrap();
-        Self { root, disk: None, engine: None }
+        Self { root, disk: None, engine: None, replica_ports: replica_ports() }
     }
 
     /// A git repo without commits.
@@ -168,6 +182,7 @@ impl Place {
             .env("FLOWRUN_HOME", self.home())
             .env("FLOWRUN", env!("CARGO_BIN_EXE_flowrun"))
             .env("FLOWRUN_GATEWAY", "127.0.0.1:0")
+            .env("FLOWRUN_REPLICA_PORTS", &self.replica_ports)
             .env("NO_COLOR", "1")
             .env("COLUMNS", "100")
             .envs(self.engine.iter().map(|host| ("DOCKER_HOST", host)))
@@ -191,9 +206,10 @@ impl Place {
     }
 
     pub(crate) fn spawn(&self, arguments: &[&str]) -> Running {
-        Running(
-            self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap(),
-        )
+        let stderr = tempfile::NamedTempFile::new().unwrap();
+        let mut command = self.command(arguments);
+        command.stdout(Stdio::piped()).stderr(stderr.reopen().unwrap());
+        Running { child: command.spawn().unwrap(), stderr }
     }
 
     /// Runs for so long, then `kill -9`. Whether there was anything left to kill.
@@ -359,6 +375,13 @@ impl Place {
     }
 }
 
+/// For the replicas of one home: no other one of this process gets them.
+pub(crate) fn replica_ports() -> String {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 21_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 80 * 100;
+    format!("{first}-{}", first + 99)
+}
+
 /// `kill -9`; what has ended meanwhile is as good.
 fn end(pids: impl Iterator<Item = String>) {
     for pid in pids {
@@ -379,11 +402,13 @@ impl Drop for Place {
 /// `kill -9` to every monitor of a home.
 pub(crate) fn kill_monitors_below(home: &Path) {
     let home = fs_err::canonicalize(home).unwrap_or_else(|_| home.to_owned());
+    let mut pids = Vec::new();
     for (pid, command) in processes() {
         if command.contains("__monitor") && command.contains(home.to_str().unwrap()) {
-            signal("-KILL", &pid);
+            pids.push(pid);
         }
     }
+    end(pids.into_iter());
 }
 
 /// No process with exactly this command is left.
@@ -392,7 +417,6 @@ pub(crate) fn assert_no_process(command: &str) {
     assert!(left.is_empty(), "left behind: {left:?}");
 }
 
-/// Runs git in a folder with an identity of its own.
 /// `train[trees=50] done` for every task of a run's status.
 pub(crate) fn states_in(status: &Value) -> Vec<String> {
     let words = |task: &Value| {
@@ -401,6 +425,7 @@ pub(crate) fn states_in(status: &Value) -> Vec<String> {
     status["tasks"].as_array().unwrap().iter().map(words).collect()
 }
 
+/// Runs git in a folder with an identity of its own.
 pub(crate) fn git(folder: &Path, arguments: &[&str]) -> String {
     let output = Command::new("git")
         .current_dir(folder)

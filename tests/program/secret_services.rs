@@ -142,7 +142,9 @@ stages:
     }
 
     fn a_probe_that_tells_shows_nothing(&self) {
-        self.define(r#"[sh, -c, 'echo "no: $TOKEN $(cat "$FILE")"; exit 7'], within: 3s"#);
+        self.define(
+            r#"[sh, -c, 'echo "no: $TOKEN $(cat "$FILE")"; exit 7'], interval: 10s, within: 12s"#,
+        );
         let failed = self.apply();
         assert_eq!(failed.code, 4, "{}", failed.stderr);
         assert!(failed.stderr.contains("exited with code 7: no: *** ***"), "{}", failed.stderr);

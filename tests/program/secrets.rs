@@ -30,14 +30,18 @@ fn versions(place: &Place) -> Vec<String> {
     .collect()
 }
 
-/// Files below a folder that hold a text.
+/// Files below a folder that hold a text. What goes while it is looked at holds none.
 pub(crate) fn holding(folder: &Path, text: &str) -> Vec<std::path::PathBuf> {
-    let files = walkdir::WalkDir::new(folder).into_iter().map(Result::unwrap);
+    let is_gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+    let files = walkdir::WalkDir::new(folder).into_iter().filter_map(|entry| match entry {
+        Err(error) if error.io_error().is_some_and(is_gone) => None,
+        entry => Some(entry.unwrap()),
+    });
     let files: Vec<_> = files.filter(|entry| entry.file_type().is_file()).collect();
     assert!(files.len() > 3, "nothing was looked at");
-    let holds = |path: &Path| {
-        let bytes = fs_err::read(path).unwrap();
-        bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    let holds = |path: &Path| match fs_err::read(path) {
+        Err(error) if is_gone(&error) => false,
+        bytes => bytes.unwrap().windows(text.len()).any(|window| window == text.as_bytes()),
     };
     files.into_iter().map(walkdir::DirEntry::into_path).filter(|path| holds(path)).collect()
 }

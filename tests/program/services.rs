@@ -54,18 +54,21 @@ fn a_gate_keeps_the_better_release_and_says_both_numbers() {
 
 #[test]
 fn a_release_that_does_not_work_leaves_the_old_one_and_shows_its_log() {
-    let service = "      ready: {http: /readyz, within: 8s}\n      verify: smoke\n";
+    let service =
+        |within| format!("      ready: {{http: /readyz, within: {within}}}\n      verify: smoke\n");
     let smoke = "  smoke:\n    run: 'test \"${{ params.word }}\" != bad'\n";
-    let shop = Shop::with_stages(service, smoke);
+    let shop = Shop::with_stages(&service("60s"), smoke);
     shop.apply("one").success();
     let pids = shop.pids();
-    for (word, said) in [
-        ("never", "not ready within 8s"),
-        ("crash", "exited with code 3"),
-        ("redirect", "307"),
-        ("hang", "not ready within 8s"),
-        ("bad", "`smoke`"),
+    for (word, within, said) in [
+        ("never", "8s", "not ready within 8s"),
+        ("crash", "60s", "exited with code 3"),
+        ("redirect", "8s", "307"),
+        ("hang", "8s", "not ready within 8s"),
+        ("bad", "60s", "`smoke`"),
     ] {
+        shop.define(&service(within), smoke);
+        shop.place.commit(word);
         let failed = shop.apply(word);
         assert_eq!(failed.code, 4, "{word}: {}", failed.stderr);
         assert!(failed.stderr.contains(said), "{word}: {}", failed.stderr);
@@ -128,7 +131,7 @@ fn the_server_can_die_and_the_next_one_adopts_the_same_replicas() {
 
 #[test]
 fn a_replica_that_ends_is_started_anew_and_a_stuck_one_too() {
-    let alive = "      ready: {http: /readyz, within: 30s}\n      alive: {http: /readyz, interval: 1s, failures: 2}\n";
+    let alive = "      ready: {http: /readyz, within: 30s}\n      alive: {http: /readyz, interval: 5s, failures: 2}\n";
     let shop = Shop::with(alive);
     shop.apply("one").success();
     let before = shop.pids();
@@ -148,7 +151,8 @@ fn a_replica_that_ends_is_started_anew_and_a_stuck_one_too() {
 fn a_release_that_crashes_after_it_was_promoted_is_told() {
     let shop = Shop::with("      ready: {http: /readyz, within: 30s}\n");
     shop.apply("one").success();
-    shop.apply("later");
+    shop.apply("later").success();
+    fs_err::write(shop.place.outside("go"), "").unwrap();
     let crashing =
         shop.await_status("it crashes again and again", |status| status["state"] == "crashing");
     assert!(crashing["message"].as_str().is_some_and(|text| !text.is_empty()), "{crashing}");

@@ -10,7 +10,7 @@ use crate::patience::await_that;
 use crate::place::{Output, Place};
 use crate::ports::free_port;
 
-/// The program of the service. What its model says decides what it does.
+/// The program of the service. What its model says decides what it does; `@GO@` is a path that a test may make (`outside("go")`).
 const SERVE: &str = r#"
 import http.server, os, pathlib, signal, sys, threading, time
 
@@ -20,8 +20,16 @@ if word == "crash":
     sys.exit(3)
 if word == "never":
     time.sleep(3600)
+
+
+def crash_later():
+    while not os.path.exists("@GO@"):
+        time.sleep(0.05)
+    os._exit(4)
+
+
 if word == "later":
-    threading.Timer(3, lambda: os._exit(4)).start()
+    threading.Thread(target=crash_later, daemon=True).start()
 signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
 
@@ -91,7 +99,8 @@ impl Shop {
     /// With this program and no pipeline yet; `name` is asked what its pipeline is called, by its port.
     pub(crate) fn of(name: impl Fn(u16) -> String, program: &str) -> Self {
         let (place, port) = (Place::repo(), free_port());
-        place.write("serve.py", program);
+        let go = place.outside("go");
+        place.write("serve.py", &program.replace("@GO@", go.to_str().unwrap()));
         Self { place, port, name: name(port) }
     }
 
@@ -118,7 +127,7 @@ stages:
     inputs: {{model: train.model}}
     service:
       port: {port}
-      drain: 5s
+      drain: 60s
 {service}
 {stages}"#
         );

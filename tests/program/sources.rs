@@ -61,15 +61,23 @@ fn user_files_are_never_touched() {
 #[test]
 fn a_change_during_a_run_changes_nothing() {
     let place = repo();
+    let gate = place.outside("gate");
     place.write(
         "pipeline.yaml",
-        &PRINT.replace("run: cat words.txt\n  late", "run: cat words.txt; sleep 1\n  late"),
+        &PRINT.replace(
+            "run: cat words.txt\n  late",
+            &format!(
+                "run: cat words.txt; until test -e {}; do sleep 0.05; done\n  late",
+                gate.display()
+            ),
+        ),
     );
     place.commit("slow");
     let run = place.spawn(&["apply"]);
     place.await_running("show");
     place.write("words.txt", "second\n");
     place.commit("second");
+    fs_err::write(gate, "").unwrap();
     assert_eq!(run.finish().code, 0);
     let late = place.run(&["logs", "latest", "late"]).success();
     assert_eq!(late.stdout, "first\n");

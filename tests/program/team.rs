@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::patience::{self, PATIENCE};
-use crate::place::{Output, Place, git, kill_monitors_below, states_in};
+use crate::place::{Output, Place, git, kill_monitors_below, replica_ports, states_in};
 
 /// Where the state of the machines is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +68,8 @@ impl Team {
     /// A machine of this name, with a clone of the repo as it is now.
     pub(crate) fn machine(&self, name: &'static str) -> Machine<'_> {
         let store = self.store.clone();
-        let machine = Machine { team: self, name, store, variables: Vec::new() };
+        let variables = vec![("FLOWRUN_REPLICA_PORTS", replica_ports())];
+        let machine = Machine { team: self, name, store, variables };
         fs_err::create_dir_all(machine.folder()).unwrap();
         let origin = self.place.folder();
         git(&machine.folder(), &["clone", "-q", origin.to_str().unwrap(), "code"]);
