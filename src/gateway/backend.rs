@@ -12,10 +12,6 @@ use super::client::Client;
 use super::lock;
 use super::upstream::Upstream;
 
-/// How long a connection waits for its next request. Servers close kept connections after 2 s (gunicorn), 5 s (uvicorn, Node) or later;
-/// a request that meets the closing cannot always be repeated, and a new connection costs less than a tenth of a millisecond.
-const KEPT: Duration = Duration::from_millis(1500);
-
 /// A backend, shared by the pools it is in and all that is under way at it.
 pub(super) struct Backend {
     address: SocketAddr,
@@ -23,6 +19,8 @@ pub(super) struct Backend {
     pools: AtomicUsize,
     under_way: AtomicUsize,
     quiet: Notify,
+    /// How long a connection waits for its next request.
+    kept: Duration,
     /// By lane. The one used last is at the end, so that those there are too many of grow old.
     idle: Box<[Idle]>,
 }
@@ -30,12 +28,13 @@ pub(super) struct Backend {
 type Idle = Mutex<Vec<(Instant, Upstream)>>;
 
 impl Backend {
-    pub(super) fn new(address: SocketAddr, lanes: usize) -> Self {
+    pub(super) fn new(address: SocketAddr, lanes: usize, kept: Duration) -> Self {
         Self {
             address,
             pools: AtomicUsize::new(0),
             under_way: AtomicUsize::new(0),
             quiet: Notify::new(),
+            kept,
             idle: (0..lanes).map(|_| Idle::default()).collect(),
         }
     }
@@ -70,7 +69,7 @@ impl Backend {
     fn kept(&self, lane: usize) -> Option<Upstream> {
         loop {
             let (since, mut upstream) = lock(&self.idle[lane]).pop()?;
-            if since.elapsed() < KEPT && upstream.is_open() {
+            if since.elapsed() < self.kept && upstream.is_open() {
                 return Some(upstream);
             }
         }
@@ -89,7 +88,7 @@ impl Backend {
     pub(super) fn close_idle(&self, now: Instant) {
         for idle in &self.idle {
             let mut idle = lock(idle);
-            let old = idle.partition_point(|(since, _)| now.duration_since(*since) >= KEPT);
+            let old = idle.partition_point(|(since, _)| now.duration_since(*since) >= self.kept);
             let closed: Vec<_> = idle.drain(..old).collect();
             if idle.is_empty() {
                 idle.shrink_to_fit();
@@ -157,10 +156,12 @@ mod tests {
     use super::*;
     use crate::gateway::Limits;
 
+    const KEPT: Duration = Duration::from_mins(10);
+
     #[tokio::test]
     async fn what_waits_is_closed_when_the_last_pool_is_left() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let backend = Backend::new(listener.local_addr().unwrap(), 1);
+        let backend = Backend::new(listener.local_addr().unwrap(), 1, KEPT);
         let limits = Limits::default();
         let connect = || Upstream::connect(backend.address, &limits);
         backend.join();
@@ -179,7 +180,7 @@ mod tests {
     #[tokio::test]
     async fn the_old_ones_are_closed_and_the_last_one_is_taken_first() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let backend = Backend::new(listener.local_addr().unwrap(), 1);
+        let backend = Backend::new(listener.local_addr().unwrap(), 1, KEPT);
         backend.join();
         for _ in 0..3 {
             backend.keep(0, Upstream::connect(backend.address, &Limits::default()).await.unwrap());
@@ -197,7 +198,7 @@ mod tests {
     #[tokio::test]
     async fn one_that_the_other_side_closed_is_not_taken() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let backend = Backend::new(listener.local_addr().unwrap(), 1);
+        let backend = Backend::new(listener.local_addr().unwrap(), 1, KEPT);
         backend.join();
         let upstream = Upstream::connect(backend.address, &Limits::default()).await.unwrap();
         let (accepted, _) = listener.accept().await.unwrap();

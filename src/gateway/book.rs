@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use super::backend::Backend;
 use super::pool::Pool;
@@ -10,15 +11,17 @@ use super::pool::Pool;
 /// All pools and backends. Changes come one after the other, under one lock.
 pub(super) struct Book {
     lanes: usize,
+    /// How long connections to backends wait for their next requests.
+    kept: Duration,
     pools: HashMap<String, Arc<Pool>>,
     /// Held by pools and by what is under way, so that a backend that left its pool can still be drained.
     backends: HashMap<SocketAddr, Weak<Backend>>,
 }
 
 impl Book {
-    /// For connections on this many lanes.
-    pub(super) fn new(lanes: usize) -> Self {
-        Self { lanes, pools: HashMap::new(), backends: HashMap::new() }
+    /// For connections on this many lanes, each kept for so long without a request.
+    pub(super) fn new(lanes: usize, kept: Duration) -> Self {
+        Self { lanes, kept, pools: HashMap::new(), backends: HashMap::new() }
     }
 
     /// The pool of this name, empty when it is new.
@@ -47,7 +50,7 @@ impl Book {
 
     fn joined(&mut self, address: SocketAddr) -> Arc<Backend> {
         let backend = self.backend(address).unwrap_or_else(|| {
-            let backend = Arc::new(Backend::new(address, self.lanes));
+            let backend = Arc::new(Backend::new(address, self.lanes, self.kept));
             self.backends.insert(address, Arc::downgrade(&backend));
             backend
         });
@@ -80,7 +83,7 @@ mod tests {
 
     #[test]
     fn an_address_in_two_pools_is_one_backend() {
-        let mut book = Book::new(1);
+        let mut book = Book::new(1, Duration::MAX);
         book.set_backends("live", &[at(1), at(1)]);
         book.set_backends("candidate", &[at(1), at(2)]);
         assert_eq!(book.backends().len(), 2);
@@ -93,7 +96,7 @@ mod tests {
 
     #[test]
     fn pools_stay_while_something_leads_to_them() {
-        let mut book = Book::new(1);
+        let mut book = Book::new(1, Duration::MAX);
         let listened = book.pool("listened");
         book.set_backends("listened", &[at(1)]);
         book.set_backends("gone", &[at(2)]);

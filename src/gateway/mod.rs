@@ -65,6 +65,10 @@ pub struct Limits {
     pub answer: Duration,
     /// For a connection to a backend.
     pub connect: Duration,
+    /// How long a connection to a backend waits for its next request. Servers close kept connections after 2 s (gunicorn), 5 s
+    /// (uvicorn, Node) or later; a request that meets the closing cannot always be repeated, and a new connection costs less than a
+    /// tenth of a millisecond.
+    pub kept: Duration,
     /// Bytes of a request's head.
     pub head_bytes: usize,
 }
@@ -77,6 +81,7 @@ impl Default for Limits {
             idle: Duration::from_mins(2),
             answer: Duration::from_mins(5),
             connect: Duration::from_secs(2),
+            kept: Duration::from_millis(1500),
             head_bytes: 64 * 1024,
         }
     }
@@ -103,15 +108,16 @@ struct Shared {
 impl Gateway {
     /// Nothing listens yet. Needs a tokio runtime with IO and time.
     pub fn new(mut limits: Limits) -> Self {
-        for limit in [&mut limits.head, &mut limits.idle, &mut limits.answer, &mut limits.connect] {
+        let Limits { head, idle, answer, connect, kept, .. } = &mut limits;
+        for limit in [head, idle, answer, connect, kept] {
             *limit = LONGEST.min(*limit);
         }
         let lanes = Lanes::start();
         let shared = Arc::new(Shared {
             slots: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
             clock: Clock::new(&limits),
+            book: Mutex::new(Book::new(lanes.count(), limits.kept)),
             limits,
-            book: Mutex::new(Book::new(lanes.count())),
             lanes,
             routes: ArcSwap::default(),
             clients: Arc::default(),

@@ -62,11 +62,15 @@ fn least(backends: &[Arc<Backend>], turn: usize, tried: &[SocketAddr]) -> Option
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn backends(count: u16) -> Vec<Arc<Backend>> {
         (1..=count)
-            .map(|port| Arc::new(Backend::new(SocketAddr::from(([127, 0, 0, 1], port)), 1)))
+            .map(|port| {
+                Arc::new(Backend::new(SocketAddr::from(([127, 0, 0, 1], port)), 1, Duration::MAX))
+            })
             .collect()
     }
 

