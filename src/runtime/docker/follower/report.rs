@@ -28,10 +28,11 @@ impl Follower {
         let started = state.started_at.as_deref().and_then(clock::milliseconds);
         let finished = state.finished_at.as_deref().and_then(clock::milliseconds);
         let torn = if self.wanted.is_none() { self.torn(started).await? } else { None };
+        let out_of_memory = self.ran_out_of_memory(&state, started).await;
         let (end, mut remarks) = job_end(Ending {
             wanted: self.wanted.take(),
             code: state.exit_code.unwrap_or_default(),
-            out_of_memory: self.ran_out_of_memory(&state, started).await,
+            out_of_memory,
             limit: self.job.memory_limit,
             torn,
         });
@@ -66,18 +67,20 @@ impl Follower {
         if state.oom_killed == Some(true) || self.usage.out_of_memory {
             return true;
         }
-        let pauses = match (state.exit_code, self.job.memory_limit) {
-            (Some(137), _) if self.wanted.is_none() => &UNTIL_TOLD[..],
-            (_, Some(_)) => &UNTIL_TOLD[..1],
-            (_, None) => &[],
+        let pauses = match (&self.wanted, state.exit_code, self.job.memory_limit) {
+            (None, Some(137), _) => &UNTIL_TOLD[..],
+            (None, Some(0), Some(_)) => &[],
+            (None, _, Some(_)) => &UNTIL_TOLD[..1],
+            _ => return false,
         };
-        for pause in pauses {
+        let mut pauses = pauses.iter();
+        loop {
             if self.docker.told_out_of_memory(self.job.name.as_str(), started).await {
                 return true;
             }
+            let Some(pause) = pauses.next() else { return false };
             tokio::time::sleep(Duration::from_millis(*pause)).await;
         }
-        !pauses.is_empty() && self.docker.told_out_of_memory(self.job.name.as_str(), started).await
     }
 
     /// The same of one whose program cannot be started.
