@@ -5,6 +5,8 @@
 #[cfg(test)]
 #[path = "../tests/ports/mod.rs"]
 mod ports;
+#[cfg(test)]
+mod testing;
 
 pub mod address;
 pub mod digest;

@@ -331,6 +331,7 @@ async fn silence_and_absence_are_told_apart() {
     let server = Server::start(|_| part(&body(100), None, "\"1\"").cut(10).silent()).await;
     let data = wanted(&server.url("data"), None);
     assert_eq!(place.error(&data).await, "`URL` went silent: nothing came for 0.3s");
+    let place = Place::new();
     let gone = wanted(&format!("http://127.0.0.1:{}/data", crate::ports::free_port()), None);
     assert_eq!(place.error(&gone).await, "`URL` cannot be reached: its server refuses connections");
     let unknown = wanted("https://no-such-host.invalid/data", None);

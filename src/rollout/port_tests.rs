@@ -16,7 +16,6 @@ async fn in_place_the_port_of_the_program_is_its_own() {
     let in_place = move |behaviour: &mut crate::release::Behaviour,
                          _: &mut crate::release::ReleaseNotes| {
         behaviour.serving.listen = Some(listen);
-        behaviour.serving.ready.within = Duration::from_secs(5);
     };
     world.live_with(&["serve", "1"], in_place).await;
     assert_eq!(world.get().await, Ok("1".to_owned()));

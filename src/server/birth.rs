@@ -62,6 +62,7 @@ impl Birth {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::soon;
 
     #[tokio::test]
     async fn a_home_has_one_server_and_its_lock_names_it() {
@@ -73,6 +74,7 @@ mod tests {
         let own = std::process::id();
         assert!(matches!(second, Err(BirthError::Taken(Some(pid))) if pid == own));
         drop(first);
+        assert!(soon(|| !start::is_running(home.path())));
         Birth::take(home.path()).await.unwrap();
     }
 }

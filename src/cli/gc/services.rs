@@ -109,6 +109,7 @@ mod tests {
     use crate::release::testing::{behaviour, notes, service};
     use crate::rollout::folders::replica;
     use crate::store::Traffic;
+    use crate::testing::soon;
 
     async fn place(home: &Path, keep_releases: u32) -> Place {
         let variables = [("FLOWRUN_HOME".to_owned(), home.display().to_string())].into();
@@ -176,6 +177,8 @@ mod tests {
 
         // Once its last replica is gone, so is its folder; one that was replaced long ago loses its logs, not its row.
         drop(lock);
+        let first = folder(0);
+        assert!(soon(|| !monitor_lives(&first)));
         let removed = remove_folders(&place, &[], 10, false).await.unwrap();
         assert_eq!(removed, [folder(0).parent().unwrap(), folder(2).parent().unwrap()]);
         assert!(folder(3).exists(), "it is live");

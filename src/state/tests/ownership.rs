@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::testing::soon;
 
 both! {
     one_owner_at_a_time,
@@ -175,6 +176,7 @@ async fn one_owner_at_a_time(world: &World) {
     assert!(second.is_owned(run, &folder).await.unwrap());
     assert!(second.try_own(run, &folder).await.unwrap().is_none());
     lock.release().await;
+    assert!(soon(|| !super::super::lock::is_locked(&folder)));
     assert!(!second.is_owned(run, &folder).await.unwrap());
     assert!(second.try_own(run, &folder).await.unwrap().is_some());
 }
