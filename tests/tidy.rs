@@ -15,6 +15,7 @@ const LAYERS: &[(&str, u8, &[&str])] = &[
     ("address", 0, &["digest", "words", "secret"]),
     ("words", 0, &[]),
     ("weather", 0, &[]),
+    ("testing", 0, &[]),
     ("event", 0, &["names", "scalar", "digest"]),
     ("release", 0, &["names", "scalar", "digest", "event", "secret"]),
     ("spec", 1, &[]),

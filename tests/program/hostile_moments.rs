@@ -54,13 +54,13 @@ fn a_rollout_goes_on_when_the_server_is_stopped_over_it() {
     let mut held = TcpStream::connect(("127.0.0.1", shop.port)).unwrap();
     held.set_read_timeout(Some(PATIENCE)).unwrap();
     held.write_all(b"GET /held HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
-    let stop = shop.place.spawn(&["server", "--stop"]);
+    let ending = shop.place.spawn(&["server", "--stop"]);
     await_that("nobody takes connections", || TcpStream::connect(("127.0.0.1", shop.port)).err());
     fs_err::write(go(&shop).with_extension("held"), "").unwrap();
     let mut answer = String::new();
     held.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\r\n\r\none "), "{answer}");
-    stop.finish().success();
+    ending.finish().success();
     await_that("another server", || {
         let status = shop.place.run(&["server", "--status", "-o", "json"]);
         let status: Value = serde_json::from_str(&status.stdout).ok()?;
